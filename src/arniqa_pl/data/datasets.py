@@ -1,0 +1,114 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops
+from arniqa_pl.data.images import read_image
+from arniqa_pl.distortions import Composition, DegradationModel
+
+
+class PairBatch(NamedTuple):
+    """Crop pairs of one step.
+
+    Attributes:
+        crops: (B, view 2, scale 2, 3, S, S); uint8 as loaded, normalised floats once degraded.
+        composition: B compositions; the four crops of a pair share theirs.
+        key: (epoch, index of the first pair): names the batch, and seeds its noise.
+    """
+
+    crops: Tensor
+    composition: Composition
+    key: tuple[int, int]
+
+
+def derive_seed(*numbers: int) -> int:
+    """Return a seed that is a pure function of the numbers, with no relation between neighbours."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class CropPairs(Dataset[PairBatch]):
+    """Crops of pairs of pristine photographs, each pair with the composition that degrades all its crops.
+
+    Sample (epoch, index) is a pure function of (seed, epoch, index): its first view shows photograph `index`,
+    its second one drawn uniformly (ARNIQA, section 3.2), whatever worker or rank asks for it.
+
+    Args:
+        paths: the photographs.
+        length: samples in an epoch; photographs are used in turn.
+        crop_size: side of the crops, in pixels.
+        degradation: draws the compositions.
+        cache_images: how many decoded photographs each worker keeps (1.25 × 3 × H × W bytes apiece).
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        length: int,
+        crop_size: int,
+        degradation: DegradationModel,
+        seed: int,
+        cache_images: int,
+    ) -> None:
+        self.paths = paths
+        self.length = length
+        self.crop_size = crop_size
+        self.degradation = degradation
+        self.seed = seed
+        self.cache_images = cache_images
+        self._cache: dict[int, tuple[Image.Image, Image.Image]] = {}
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: tuple[int, int]) -> PairBatch:
+        epoch, index = key
+        generator = Generator().manual_seed(derive_seed(self.seed, epoch, index))
+        first = index % len(self.paths)
+        second = int(torch.randint(len(self.paths), (), generator=generator))
+        views = [random_crops(self._scales(photo), self.crop_size, generator) for photo in (first, second)]
+        return PairBatch(torch.stack(views), self.degradation.draw(1, generator), key)
+
+    def _scales(self, photo: int) -> tuple[Image.Image, Image.Image]:
+        if photo in self._cache:
+            return self._cache[photo]
+        image = read_image(self.paths[photo])
+        scales = (image, half_scale(image))
+        if len(self._cache) < self.cache_images:
+            self._cache[photo] = scales
+        return scales
+
+
+def collate_pairs(samples: Sequence[PairBatch]) -> PairBatch:
+    """Join single pairs to a batch that is named after the first of them."""
+    return PairBatch(
+        crops=torch.stack([sample.crops for sample in samples]),
+        composition=Composition.concatenate([sample.composition for sample in samples]),
+        key=samples[0].key,
+    )
+
+
+class ImageCrops(Dataset[tuple[int, Tensor]]):
+    """Fixed crops of images at full and half scale, with the row that each image has in its list.
+
+    Yields:
+        row, and crops (scale 2, crop, 3, S, S) uint8.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, crop_size: int, crops: int) -> None:
+        self.paths = paths
+        self.crop_size = crop_size
+        self.crops = crops
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> tuple[int, Tensor]:
+        image = read_image(self.paths[row])
+        return row, fixed_crops((image, half_scale(image)), self.crop_size, self.crops)

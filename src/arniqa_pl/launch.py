@@ -1,0 +1,102 @@
+"""What the entries share: where the configs lie, how a run is tracked, how a user's mistake is told."""
+
+import functools
+import importlib.metadata
+import logging
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pandas as pd
+from hydra.errors import CompactHydraException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from arniqa_pl.errors import InputError
+
+log = logging.getLogger(__name__)
+
+PACKAGE = Path(__file__).resolve().parent
+# An installed wheel carries the configs inside the package; a checkout has them at its top.
+CONFIG_DIR = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
+
+
+def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Make a function of a config a command: composed by Hydra, with a user's mistakes told in one sentence."""
+
+    def decorate(command: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+        @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
+        @functools.wraps(command)
+        def run(cfg: DictConfig) -> Any:
+            try:
+                return command(cfg)
+            except InputError as error:
+                # The one kind of exception that Hydra prints without a traceback; it exits with 1 all the same.
+                raise CompactHydraException(str(error)) from error
+
+        return run
+
+    return decorate
+
+
+def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
+    """Instantiate configs by name; what is wrong with any of them is told at once, not one run at a time.
+
+    Raises:
+        InputError: joins the messages of all that could not be built.
+    """
+    built, errors = {}, []
+    for name, config in configs.items():
+        try:
+            built[name] = instantiate(config)
+        except InstantiationException as error:
+            if not isinstance(error.__cause__, InputError):
+                raise
+            errors.append(str(error.__cause__))
+    if errors:
+        raise InputError("\n".join(errors))
+    return built
+
+
+@contextmanager
+def tracked_run(cfg: DictConfig) -> Iterator[Any]:
+    """Open the MLflow run of this command and record what it takes to repeat it.
+
+    Yields:
+        Lightning's MLFlowLogger. The run ends FINISHED, or FAILED if an exception leaves the block.
+    """
+    import mlflow  # takes seconds: commands that do not track must not pay for it
+    from lightning.pytorch.utilities import rank_zero_only
+
+    Path(cfg.paths.runs_dir).mkdir(parents=True, exist_ok=True)
+    logger = instantiate(cfg.logger)
+    if rank_zero_only.rank != 0:
+        yield logger
+        return
+    mlflow.set_tracking_uri(cfg.logger.tracking_uri)
+    with mlflow.start_run(run_id=logger.run_id, log_system_metrics=True):
+        settings = OmegaConf.to_container(cfg, resolve=True)
+        logger.log_hyperparams(settings)
+        mlflow.log_dict(settings, "config.yaml")
+        mlflow.set_tags({f"version.{name}": version for name, version in versions().items()})
+        started = time.monotonic()
+        yield logger
+        mlflow.log_metric("minutes", (time.monotonic() - started) / 60)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of this package, and of what it computes with."""
+    packages = ("arniqa_pl", "torch", "torchvision", "lightning", "kornia", "numpy", "pillow", "scikit-learn")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def log_dataset(name: str, table: pd.DataFrame, source: Path, context: str) -> None:
+    """Record on the active MLflow run which rows it saw, with their digest."""
+    import mlflow
+
+    dataset = mlflow.data.from_pandas(table, source=str(source.resolve()), name=name)
+    mlflow.log_input(dataset, context=context)

@@ -1,0 +1,44 @@
+import torch
+import torch.distributed.nn.functional
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.nn import functional
+
+
+def nt_xent(
+    first: Tensor, second: Tensor, temperature: float = 0.1, group: ProcessGroup | None = None
+) -> Tensor:
+    """Normalised temperature-scaled cross entropy (Chen et al., SimCLR, ICML 2020, equation 1).
+
+    Row i of each view is the positive of row i of the other; the remaining 2N - 2 rows of both are its
+    negatives. The loss is the mean over all 2N rows.
+
+    Args:
+        first: (N, D) projections of the first views; any length, they are normalised here.
+        second: (N, D) projections of the second views.
+        temperature: divides the cosine similarities.
+        group: processes whose rows serve as negatives, too, each with as many rows. The gradient flows through
+            them: averaged over the ranks, as DDP does, it equals that of one process with all rows.
+
+    Returns:
+        The loss, a scalar: the mean over this process's rows. `log(2N - 1)` if all projections are equal.
+
+    Raises:
+        ValueError: the views differ in shape or are not (N, D).
+    """
+    if first.ndim != 2 or first.shape != second.shape:
+        raise ValueError(
+            f"wanted two views of one shape (N, D), got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    rows = len(first)
+    local = functional.normalize(torch.stack([first, second]), dim=2)  # (view 2, N, D)
+    everyone, offset = local, 0
+    if group is not None:
+        everyone = torch.cat(torch.distributed.nn.functional.all_gather(local, group), dim=1)
+        offset = rows * torch.distributed.get_rank(group)
+    total = everyone.shape[1]
+
+    logits = local.flatten(0, 1) @ everyone.flatten(0, 1).T / temperature  # (2N, 2·total)
+    own = offset + torch.arange(rows, device=first.device)
+    logits = logits.scatter(1, torch.cat([own, own + total])[:, None], float("-inf"))
+    return functional.cross_entropy(logits, torch.cat([own + total, own]))

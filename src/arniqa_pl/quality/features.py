@@ -1,0 +1,111 @@
+"""Frozen features of a list of images, written row by row to one file on disk."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from arniqa_pl.data.datasets import ImageCrops
+from arniqa_pl.models.encoder import Encoder
+
+
+class _Extraction(LightningModule):
+    """Maps batches (rows, crops (B, 2, K, 3, S, S) uint8) to (rows, features (B, K, 2·D))."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
+        rows, crops = batch
+        return rows, self.encoder.crop_features(crops)
+
+
+class _RowWriter(BasePredictionWriter):
+    """Writes features to a memory-mapped array by row number: ranks may hold any rows, in any order."""
+
+    def __init__(self, file: Path, shape: tuple[int, int, int]) -> None:
+        super().__init__(write_interval="batch")
+        self.file = file
+        self.shape = shape
+        self.features: Any = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.is_global_zero:
+            open_memmap(self.file, mode="w+", dtype=np.float32, shape=self.shape).flush()
+        trainer.strategy.barrier()
+        self.features = open_memmap(self.file, mode="r+")
+
+    def write_on_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, prediction: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        rows, features = prediction
+        self.features[rows.cpu().numpy()] = features.float().cpu().numpy()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.features.flush()
+        trainer.strategy.barrier()
+
+
+def extract_features(
+    encoder: Encoder,
+    paths: Sequence[Path],
+    *,
+    trainer: Callable[..., Trainer],
+    cache_dir: Path | str,
+    crop_size: int,
+    crops: int,
+    batch_size: int,
+    num_workers: int,
+) -> NDArray[np.float32]:
+    """Return the crop features of images, from the cache if they are there.
+
+    Args:
+        encoder: used as it is, in evaluation mode.
+        paths: (N,) image files.
+        trainer: builds the Trainer that shares out the images over its devices.
+        cache_dir: where the features of this encoder, these images and these crops are kept.
+        crop_size: side S of the crops, in pixels.
+        crops: K, 1 (centre) or 5 (centre and corners), at both scales.
+        batch_size: images per forward pass.
+        num_workers: loader processes.
+
+    Returns:
+        (N, K, 2·D) float32, memory-mapped and read-only: full-scale features, then half-scale ones.
+    """
+    folder = Path(cache_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    file = folder / f"{_fingerprint(encoder, paths, crop_size, crops, probe.precision)}.npy"
+    if not file.is_file():
+        unfinished = file.with_suffix(".unfinished")
+        writer = _RowWriter(unfinished, (len(paths), crops, 2 * encoder.dim))
+        runner = trainer(callbacks=[writer], logger=False, enable_checkpointing=False)
+        images = ImageCrops(paths, crop_size=crop_size, crops=crops)
+        loader = DataLoader(images, batch_size, num_workers=num_workers, pin_memory=torch.cuda.is_available())
+        runner.predict(_Extraction(encoder), loader, return_predictions=False)
+        if runner.is_global_zero:
+            unfinished.replace(file)
+        runner.strategy.barrier()
+    return np.load(file, mmap_mode="r")
+
+
+def _fingerprint(encoder: Encoder, paths: Sequence[Path], *settings: object) -> str:
+    """Hash whatever the features depend on; an image file is known by path, size and time of change."""
+    state = hashlib.sha256(repr((encoder.name, settings)).encode())
+    for name, value in encoder.state_dict().items():
+        state.update(name.encode())
+        state.update(value.detach().cpu().contiguous().numpy().tobytes())
+    for path in paths:
+        stat = path.stat()
+        state.update(repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns)).encode())
+    return state.hexdigest()[:24]

@@ -1,0 +1,55 @@
+"""python -m arniqa_pl.train experiment=kadid: pre-train an encoder, then regress on the experiment's databases."""
+
+import copy
+import logging
+from pathlib import Path
+
+import lightning
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from arniqa_pl import launch
+from arniqa_pl.models.encoder import load_encoder
+from arniqa_pl.quality.validation import RidgeValidation
+from arniqa_pl.regress import TRAINED, UNTRAINED, draw_database_splits, regress_databases
+
+log = logging.getLogger(__name__)
+
+
+@launch.entry("train")
+def main(cfg: DictConfig) -> float:
+    """Pre-train, regress, report; return the best mean validation SRCC, for sweepers to maximise."""
+    lightning.seed_everything(cfg.seed, workers=True)
+    databases = launch.build({**cfg.databases, "photos": cfg.data.photos})
+    photos = databases.pop("photos")
+    data = instantiate(cfg.data)(
+        photos=photos, databases=databases, degradation=instantiate(cfg.degradation)
+    )
+    encoder = instantiate(cfg.encoder)
+    untrained = copy.deepcopy(encoder)
+    model = instantiate(cfg.model)(
+        encoder=encoder, optimizer=instantiate(cfg.optimizer), schedule=instantiate(cfg.schedule)
+    )
+    splits = draw_database_splits(databases, cfg.ridge)
+    callbacks = {name: instantiate(callback) for name, callback in cfg.callbacks.items()}
+    validation = RidgeValidation(databases, splits, alpha=cfg.ridge.validation_alpha)
+
+    with launch.tracked_run(cfg) as logger:
+        launch.log_dataset("pristine", pd.DataFrame({"image": map(str, photos)}), Path(cfg.data.photos.root), "train")
+        trainer = instantiate(cfg.trainer)(callbacks=[validation, *callbacks.values()], logger=logger)
+        trainer.fit(model, data)
+        logger.experiment.update_run(logger.run_id, status="RUNNING")  # Lightning ended it; the regression is to come
+        checkpoint = callbacks["checkpoint"]
+        regress_databases(
+            {TRAINED: load_encoder(checkpoint.best_model_path), UNTRAINED: untrained},
+            databases,
+            splits,
+            cfg,
+            logger,
+        )
+    return float(checkpoint.best_model_score)
+
+
+if __name__ == "__main__":
+    main()

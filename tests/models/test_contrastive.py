@@ -1,0 +1,73 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from arniqa_pl.models import nt_xent
+from tests import oracles
+
+
+def views(rows: int, dim: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    first, second = torch.randn(2, rows, dim, dtype=torch.float64, generator=generator)
+    return first.requires_grad_(), second.requires_grad_()
+
+
+@pytest.mark.parametrize(("rows", "dim", "temperature"), [(1, 4, 0.1), (2, 8, 0.1), (7, 16, 0.5), (16, 128, 0.07)])
+def test_equals_the_loop_of_the_paper(rows, dim, temperature):
+    first, second = views(rows, dim)
+    wanted = oracles.nt_xent(first.detach().numpy(), second.detach().numpy(), temperature)
+    assert float(nt_xent(first, second, temperature)) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_equal_projections_give_the_logarithm_of_their_number():
+    ones = torch.ones(5, 4)
+    assert float(nt_xent(ones, ones)) == pytest.approx(math.log(9), abs=1e-6)
+
+
+def test_length_does_not_matter_but_order_does():
+    first, second = views(6, 8)
+    loss = nt_xent(first, second)
+    torch.testing.assert_close(nt_xent(3 * first, second / 7), loss)
+    torch.testing.assert_close(nt_xent(second, first), loss)
+    assert abs(float(nt_xent(first, second.roll(1, 0)) - loss)) > 1e-3
+
+
+def test_gradient_equals_finite_differences():
+    first, second = views(4, 3)
+    assert torch.autograd.gradcheck(lambda a, b: nt_xent(a, b, 0.5), (first, second))
+
+
+def test_views_of_different_shape_are_refused():
+    with pytest.raises(ValueError, match=r"one shape \(N, D\), got \(4, 3\) and \(5, 3\)"):
+        nt_xent(torch.ones(4, 3), torch.ones(5, 3))
+
+
+def _rank(rank: int, ranks: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
+    first, second = views(6, 5)
+    mine = slice(rank * 6 // ranks, (rank + 1) * 6 // ranks)
+    weight = torch.eye(5, dtype=torch.float64).requires_grad_()
+    loss = nt_xent(first.detach()[mine] @ weight, second.detach()[mine] @ weight, 0.2, dist.group.WORLD)
+    (gradient,) = torch.autograd.grad(loss, weight)
+    for value in (loss := loss.detach(), gradient):  # what DDP does: the mean over ranks
+        dist.all_reduce(value)
+        value /= ranks
+    torch.save((loss, gradient), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_processes_equal_one_with_all_rows(ranks, tmp_path: Path):
+    mp.spawn(_rank, args=(ranks, str(tmp_path)), nprocs=ranks)
+    first, second = views(6, 5)
+    weight = torch.eye(5, dtype=torch.float64).requires_grad_()
+    wanted = nt_xent(first.detach() @ weight, second.detach() @ weight, 0.2)
+    (wanted_gradient,) = torch.autograd.grad(wanted, weight)
+    for rank in range(ranks):
+        loss, gradient = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(loss, wanted.detach(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-10, atol=1e-12)

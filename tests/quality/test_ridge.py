@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from arniqa_pl.quality import fit_ridge
+from arniqa_pl.quality.ridge import Moments, fit_ridge_moments
+
+ALPHAS = np.geomspace(1e-3, 1e3, 100)
+
+
+def problem(rows: int, dim: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Unit-length, strongly correlated features as an encoder gives them, and scores that are linear in them."""
+    rng = np.random.default_rng(seed)
+    features = np.abs(rng.standard_normal((rows, 8))) @ np.abs(rng.standard_normal((8, dim)))
+    features += 0.3 * np.abs(rng.standard_normal((rows, dim)))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    return features, 3 + features @ rng.standard_normal(dim) + 0.05 * rng.standard_normal(rows)
+
+
+@pytest.mark.parametrize(("rows", "dim"), [(300, 40), (41, 40), (40, 40), (30, 200), (2, 5), (50, 1)])
+def test_equals_sklearn_at_every_alpha(rows, dim):
+    features, targets = problem(rows, dim)
+    weights, intercepts = fit_ridge(*map(torch.from_numpy, (features, targets, ALPHAS)))
+    assert weights.shape == (100, dim)
+    assert intercepts.shape == (100,)
+    for alpha, weight, intercept in zip(ALPHAS, weights.numpy(), intercepts.numpy(), strict=True):
+        wanted = Ridge(alpha=alpha).fit(features, targets).predict(features)
+        np.testing.assert_allclose(features @ weight + intercept, wanted, atol=1e-8 * targets.std())
+
+
+def test_float32_features_give_what_their_float64_copies_give():
+    features, targets = problem(200, 30)
+    single = torch.from_numpy(features).float()
+    alphas, scores = torch.from_numpy(ALPHAS), torch.from_numpy(targets)
+    torch.testing.assert_close(
+        fit_ridge(single, scores, alphas)[0], fit_ridge(single.double(), scores, alphas)[0], rtol=0, atol=1e-12
+    )
+
+
+def test_moments_of_a_training_side_are_all_rows_minus_the_held_out():
+    features, targets = map(torch.from_numpy, problem(5000, 20))  # more rows than a block
+    alphas = torch.from_numpy(ALPHAS)
+    difference = Moments.of(features, targets) - Moments.of(features[:1500], targets[:1500])
+    weights, intercepts = fit_ridge_moments(difference, alphas)
+    wanted_weights, wanted_intercepts = fit_ridge(features[1500:], targets[1500:], alphas)
+    torch.testing.assert_close(weights, wanted_weights, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(intercepts, wanted_intercepts, rtol=1e-7, atol=1e-9)
+
+
+def test_constant_targets_and_repeated_features_have_a_solution():
+    features = torch.ones(10, 3)
+    weights, intercepts = fit_ridge(features, torch.full((10,), 2.5), torch.tensor([0.1, 1.0]))
+    assert torch.equal(weights, torch.zeros(2, 3, dtype=torch.float64))
+    torch.testing.assert_close(intercepts, torch.full((2,), 2.5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("features", "targets", "alphas", "message"),
+    [
+        (torch.ones(4, 2, 2), torch.ones(4), torch.ones(1), r"features \(N, D\)"),
+        (torch.ones(4, 2), torch.ones(5), torch.ones(1), r"got \(4, 2\) and \(5,\)"),
+        (torch.full((4, 2), torch.nan), torch.ones(4), torch.ones(1), "finite"),
+        (torch.rand(4, 2), torch.rand(4), torch.tensor([1.0, 0.0]), "alphas"),
+    ],
+)
+def test_bad_input_is_refused(features, targets, alphas, message):
+    with pytest.raises(ValueError, match=message):
+        fit_ridge(features, targets, alphas)
