@@ -45,7 +45,9 @@ class Distortion(NamedTuple):
     def apply(self, images: Tensor, levels: Sequence[int], generator: Generator, **pinned: Any) -> Tensor:
         """What `function` gives for one level 1..5 per image, clamped to [0, 1]."""
         value = torch.tensor([self.levels[level - 1] for level in levels], dtype=torch.float64)
-        size = max(1, CPU_CHUNK // images[0].numel()) if images.device.type == "cpu" else len(images)
+        # the codecs divide a batch themselves, the exact ones over threads
+        chunked = images.device.type == "cpu" and "codec" not in self.pins
+        size = max(1, CPU_CHUNK // images[0].numel()) if chunked else len(images)
         distorted = torch.empty_like(images)
         for part, each, out in zip(images.split(size), value.split(size), distorted.split(size), strict=True):
             torch.clamp(self.function(part, each, generator, **pinned), 0, 1, out=out)
@@ -195,7 +197,7 @@ def check_images(images: Tensor, *, crops: bool = False) -> None:
     if images.is_cuda:
         torch._assert_async((low >= 0) & (high <= 1), "Wanted images in [0, 1]. Scale or clamp them first.")
     elif not (low >= 0 and high <= 1):
-        span = f"{float(low):.3g} to {float(high):.3g}"
+        span = f"{float(low) + 0.0:.3g} to {float(high) + 0.0:.3g}"  # plus 0, so that -0 reads 0
         raise InputError(f"Wanted images in [0, 1], got values from {span}. Scale or clamp them first.")
 
 

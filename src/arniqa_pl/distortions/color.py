@@ -28,9 +28,7 @@ def color_shift(images: Tensor, value: Tensor, generator: Generator) -> Tensor:
 
     Draws a direction `(a, b)` per image, a and b uniform in [0, 1); the shift is the rounded `value` px along
     it. Borders replicate, with one published quirk: the margin is as wide as the shift along the other axis,
-    so that of a larger shift the part beyond it wraps around from the opposite side. KADID's clamp of the
-    edge map to its 1st and 99th percentiles has no effect in the published system (it touches a pixel per
-    row) and is left out.
+    so that of a larger shift the part beyond it wraps around from the opposite side.
     """
     n, _, height, width = images.shape
     direction = torch.rand(n, 2, generator=generator, device=images.device)
@@ -64,7 +62,9 @@ def color_saturation_2(images: Tensor, value: Tensor, generator: Generator) -> T
 def _edge_map(images: Tensor) -> Tensor:
     """Gradient magnitude of the gray image, blurred with a Gaussian of sigma 4 px: `(N, 1, H, W)` in [0, 1].
 
-    Rescaled to 0..1 by its own extremes; an image without edges has a map of zeros.
+    Rescaled to 0..1 by its own extremes; an image without edges has a map of zeros. KADID then clamps it to
+    its 1st and 99th percentiles. The published system takes the indices of a sort along the rows for the
+    upper bound, which in effect zeroes one pixel per row, at the rank of the row's first pixel; this is kept.
     """
     gray = functional.pad(rgb_to_y(images), (1, 1, 1, 1), mode="replicate")
     across = gray[:, :, 1:-1, 2:] - gray[:, :, 1:-1, :-2]
@@ -72,7 +72,9 @@ def _edge_map(images: Tensor) -> Tensor:
     window = kernels.gaussian(EDGE_SIGMA).to(images.device, non_blocking=True)
     edges = kernels.separable(across.hypot(down), window.expand(len(images), -1))
     low, high = edges.amin((2, 3), keepdim=True), edges.amax((2, 3), keepdim=True)
-    return (edges - low).div_((high - low).clamp_(min=1e-12))
+    edges = (edges - low).div_((high - low).clamp_(min=1e-12))
+    rank = (edges < edges[..., :1]).sum(-1, keepdim=True)
+    return edges.scatter_(-1, rank, 0.0)
 
 
 def _shifted_places(size: int, shift: Tensor, margin: Tensor) -> Tensor:

@@ -1,14 +1,17 @@
-"""The compression distortions: JPEG and JPEG 2000, as tensors on any device or through the reference libraries.
+"""The compression distortions: JPEG and JPEG 2000, as tensors or through the reference libraries.
 
 Which codec is used where:
 
-- `"tensor"`: ours, the whole batch at once on the images' device, without a loop over images and without waiting for
-  the device. JPEG gives libjpeg's bytes but for rare last-bit roundings. JPEG 2000 codes what OpenJPEG would code,
-  with the bytes estimated instead of written.
-- `"exact"`: libjpeg-turbo and OpenJPEG through Pillow, one image at a time on the CPU, over as many threads as torch
-  uses (Pillow releases the interpreter lock). Images on another device travel to the CPU and back.
-- `"auto"`: tensors everywhere, so that a run on the CPU and one on a GPU degrade alike. The exact codecs would not be
-  faster on the CPU either: `_CHUNK` quotes the times.
+- `"tensor"`: ours, the whole batch at once on the images' device, without a loop over images and without
+  waiting for the device. JPEG gives libjpeg's bytes but for rare last-bit roundings. JPEG 2000 codes what
+  OpenJPEG would code, with the bytes estimated instead of written.
+- `"exact"`: libjpeg-turbo and OpenJPEG through Pillow, one image at a time on the CPU, over as many threads
+  as torch uses (Pillow releases the interpreter lock). Images on another device travel to the CPU and back.
+- `"auto"`: tensors everywhere, so that a run on the CPU and one on a GPU degrade alike.
+
+Milliseconds per image, tensor and exact, batch of 32 photographs at all five levels, one thread of a busy
+EPYC: JPEG 0.15 and 0.25 at 96×96, 0.8 and 0.8 at 224×224; JPEG 2000 0.4 and 2.8 at 96×96, 1.9 and 20 at
+224×224.
 """
 # ruff: noqa: ARG001 - all distortions share one signature, those that draw nothing too
 
@@ -31,8 +34,9 @@ from arniqa_pl.errors import InputError
 
 CODECS = ("auto", "tensor", "exact")
 
-# Values that the tensor codecs work on at once on the CPU, six 224×224 crops: a call has a fixed price of about 2 ms
-# (JPEG 2000) or 0.3 ms (JPEG), and larger temporaries leave the caches. TIMES
+# Values that the tensor codecs work on at once on the CPU, six 224×224 crops: larger temporaries leave the
+# caches, and a call has a fixed price of about 2 ms (JPEG 2000) or 0.3 ms (JPEG), so that smaller ones do not
+# pay.
 _CHUNK = 1 << 20
 
 
@@ -42,8 +46,8 @@ def jpeg(
     """Code as baseline JPEG, 4:2:0, and decode, as libjpeg does (ITU-T T.81, tables of Annex K).
 
     Args:
-        images: `(N, 3, H, W)` RGB float32 in [0, 1], sides at least 32 px, any device; cut to bytes first. Stays as
-            it is.
+        images: `(N, 3, H, W)` RGB float32 in [0, 1], sides at least 32 px, any device; cut to bytes first.
+            Stays as it is.
         quality: `(N,)` whole numbers 1..100, on the CPU.
         generator: unused, nothing is random.
         codec: one of `CODECS`, see the module.
@@ -53,6 +57,7 @@ def jpeg(
 
     Raises:
         InputError: an unknown codec.
+
     """
     return _run(code_jpeg, _pillow_jpeg, images, quality, codec)
 
@@ -62,12 +67,12 @@ def jpeg2000(
 ) -> Tensor:
     """Code as JPEG 2000 at a compression ratio and decode, as OpenJPEG does (ITU-T T.800).
 
-    With Pillow's defaults, as the published system: reversible 5/3 wavelet, no colour transform, 8 resolutions or as
-    many as the shorter side allows, one quality layer.
+    With Pillow's defaults, as the published system: reversible 5/3 wavelet, no colour transform, 8
+    resolutions or as many as the shorter side allows, one quality layer.
 
     Args:
-        images: `(N, 3, H, W)` RGB float32 in [0, 1], sides at least 32 px, any device; cut to bytes first. Stays as
-            it is.
+        images: `(N, 3, H, W)` RGB float32 in [0, 1], sides at least 32 px, any device; cut to bytes first.
+            Stays as it is.
         ratio: `(N,)` numbers from 1 up, on the CPU: bytes of the raw image per byte of the file.
         generator: unused, nothing is random.
         codec: one of `CODECS`, see the module.
@@ -77,6 +82,7 @@ def jpeg2000(
 
     Raises:
         InputError: an unknown codec.
+
     """
     return _run(code_jpeg2000, _pillow_jpeg2000, images, ratio, codec)
 

@@ -1,10 +1,10 @@
-"""JPEG 2000 as tensors: what OpenJPEG loses at a given compression ratio, on any device, a whole batch at once.
+"""JPEG 2000 as tensors: what OpenJPEG loses at a compression ratio, on any device, a whole batch at once.
 
-The lossy part of JPEG 2000 is where the bit planes of each code block are cut off (ITU-T T.800 Annexes D and J.14).
-The wavelet, the code blocks of 64×64 and the three coding passes per bit plane are those of the standard here, and the
-passes are chosen as OpenJPEG chooses them: most squared error removed per bit, one slope for the whole picture, within
-the bytes of the ratio. Only those bytes are estimated instead of written, from how many coefficients of a block each
-pass visits and how many it finds significant.
+The lossy part of JPEG 2000 is where the bit planes of each code block are cut off (ITU-T T.800 Annexes D and
+J.14). The wavelet, the code blocks of 64×64 and the three coding passes per bit plane are those of the
+standard here, and the passes are chosen as OpenJPEG chooses them: most squared error removed per bit, one
+slope for the whole picture, within the bytes of the ratio. Only those bytes are estimated instead of written,
+from how many coefficients of a block each pass visits and how many it finds significant.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ _PASSES = 3 * _PLANES
 _WIDTHS = _PLANES + 1  # a coefficient is 0.._PLANES bits wide
 _COUNTERS = _WIDTHS**2
 _BLOCK = 64
-# log2 of squared error per bit, from a lone 1 in the finest band to the first plane of the lowest band.
-_FLATTEST, _STEEPEST = -8.0, 28.0
-_SEARCH = 12  # halvings between the two, down to 1/114 octave
+_FLATTEST = -8.0  # log2 of squared error per bit, less than a lone 1 in the finest band has
+_SEARCH = 12  # halvings between it and the steepest slope of the picture, down to 1/100 octave
 
-# Bits of a block's code: binary entropy of significance within a pass (beside significant neighbours; elsewhere), sign
-# of a newly significant coefficient, one refinement, and learning the statistics per log2 of the rest. Least squares
-# over 12,579 blocks that OpenJPEG 2.5.4 wrote for 50 crops of 96 to 384 px at the five ratios of the published table.
-# The demo photographs, on which the tests measure, were not among them.
+# Bits of a block's code: binary entropy of significance within a pass (beside significant neighbours;
+# elsewhere), sign of a newly significant coefficient, one refinement, and learning the statistics per log2 of
+# the rest. Least squares over 12,579 blocks that OpenJPEG 2.5.4 wrote for 50 crops of 96 to 384 px at the
+# five ratios of the published table. The demo photographs, on which the tests measure, were not among them.
 _NEAR, _FAR, _SIGN, _REFINE, _LEARN = 0.94, 0.665, 1.63, 0.865, 2.2
-# Bits of a block's packet header besides its zero planes, number of passes and length; LL is alone in its packet.
+# Bits of a block's packet header besides its zero planes, number of passes and length; LL is alone in its
+# packet.
+_SHORTEST = 3.0  # bytes of a code that is cut off, at least
 _HEADER = {"LL": 1.0, "HL": 4.0, "LH": 4.0, "HH": 4.0}
 
 
@@ -56,7 +57,9 @@ def code_jpeg2000(images: Tensor, ratio: Tensor, out: Tensor) -> Tensor:
         out: like `images`, receives the result.
 
     Returns:
-        `(N,)` estimated bits of the coded blocks with their headers, at most `packet_budget`.
+        `(N,)` estimated bits of the coded blocks with their headers: at most `packet_budget`, if the first of
+        them fits at all.
+
     """
     height, width = images.shape[-2:]
     levels = resolutions(height, width) - 1
@@ -81,20 +84,21 @@ def resolutions(height: int, width: int) -> int:
 def packet_budget(ratio: Tensor, height: int, width: int) -> Tensor:
     """Bits for coded blocks with their headers at each ratio, `(N,)` to `(N,)`.
 
-    OpenJPEG subtracts what the file holds in front of the packets, 192 bytes and 3 per resolution in the JP2 files
-    that Pillow writes, but leaves at least 30 bytes. Of these every packet, one per resolution and channel, takes a
-    byte even if it is empty.
+    OpenJPEG subtracts what the file holds in front of the packets, 192 bytes and 3 per resolution in the JP2
+    files that Pillow writes, but leaves at least 30 bytes. Of these every packet, one per resolution and
+    channel, takes a byte even if it is empty.
     """
     packets = 3 * resolutions(height, width)
     return 8 * ((3 * height * width / ratio.float() - 192 - packets).clamp(min=30) - packets)
 
 
 def _classify(coefficients: Tensor, layout: _Layout) -> Tensor:
-    """The counter of image and block that each coefficient belongs to: `(N, 3, H, W)` int16 to `(N·3·H·W,)` int64.
+    """The counter that each coefficient belongs to: `(N, 3, H, W)` int16 to `(N·3·H·W,)` int64.
 
-    A block's counters are indexed by the bits of the coefficient and the bits of the widest in its 3×3 neighbourhood,
-    itself included, which decide the pass of each bit plane that codes it (T.800 D.3). Neighbours that become
-    significant earlier in the same pass are followed for one step, not along the whole scan; that costs 0.05 dB.
+    A block's counters are indexed by the bits of the coefficient and the bits of the widest in its 3×3
+    neighbourhood, itself included, which decide the pass of each bit plane that codes it (T.800 D.3).
+    Neighbours that become significant earlier in the same pass are followed for one step, not along the whole
+    scan; that costs 0.05 dB.
     """
     # The exponent of a float32 whole number, biased by 127, is its width less one; that of 0 is far lower.
     exponent = coefficients.abs().float().view(torch.int32).bitwise_right_shift_(23)
@@ -135,13 +139,14 @@ def _count(places: Tensor, layout: _Layout) -> Tensor:
 
 
 def _pass_costs(counts: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
-    """Estimated bits and removed squared error after 0, 1, … coding passes: two tensors `(N, blocks, 1 + passes)`.
+    """Estimated bits and removed error after 0, 1, … coding passes: two tensors `(N, blocks, 1 + passes)`.
 
-    Passes are counted from the highest bit plane that any block could have; those above a block's own planes are free
-    and empty.
+    Passes are counted from the highest bit plane that any block could have; those above a block's own planes
+    are free and empty.
     """
     by_width, by_widest = counts.sum(3), counts.sum(2)
-    # Entry p of what follows is about bit plane p, in which the coefficients of p + 1 bits become significant.
+    # Entry p of what follows is about bit plane p, in which the coefficients of p + 1 bits become
+    # significant.
     open_ = by_width.cumsum(2)[..., 1:]  # not yet significant when the plane begins
     far = by_widest.cumsum(2)[..., 1:]  # nor is any neighbour: left to the cleanup pass
     refined = by_width.sum(2, keepdim=True) - open_
@@ -158,6 +163,9 @@ def _pass_costs(counts: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
     # A block begins with the cleanup pass of its highest plane.
     missing = (_PASSES - 2 - passes[..., -1:]) / 3
     size = ((bits + _LEARN * torch.log2(1 + bits)) / 8).ceil()
+    # OpenJPEG counts some bytes that are still in the coder, so the first passes cost what a short code costs
+    # whole.
+    size = torch.maximum(size, size[..., -1:].clamp(max=_SHORTEST))
     header = layout.header + missing + _passes_code(bits.device)[passes] + torch.log2(1 + size)
     # Whole numbers, so that their sum depends neither on its order nor on the rest of the batch.
     bits = coded * (8 * size + header).round()
@@ -168,8 +176,8 @@ def _pass_costs(counts: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
 def _plane_energies(device: torch.device) -> tuple[Tensor, Tensor]:
     """Squared error that a coefficient loses in each plane on becoming significant and on being refined.
 
-    In units of 4^plane: 9/4 for a value spread evenly over 1..2 and decoded as 1.5, a little less since small ones
-    are more frequent, and 1/4 for a refinement. In the lowest plane a coefficient becomes exact.
+    In units of 4^plane: 9/4 for a value spread evenly over 1..2 and decoded as 1.5, a little less since small
+    ones are more frequent, and 1/4 for a refinement. In the lowest plane a coefficient becomes exact.
     """
     unit = 4.0 ** torch.arange(_PLANES)
     found, refined = 2.1 * unit, 0.25 * unit
@@ -186,8 +194,10 @@ def _entropy(hits: Tensor, visits: Tensor) -> Tensor:
 
 
 def _choose_passes(bits: Tensor, gain: Tensor, budget: Tensor) -> Tensor:
-    """Passes to keep, `(N, blocks, 1)` int64: bisection on the slope, error per bit, that exhausts `budget` `(N,)`."""
-    low, high = torch.full_like(budget, _FLATTEST), torch.full_like(budget, _STEEPEST)
+    """Passes to keep, `(N, blocks, 1)`: bisection on the slope, error per bit, that exhausts the budget."""
+    low = torch.full_like(budget, _FLATTEST)
+    # Just under the steepest slope: OpenJPEG keeps those passes even where they alone exceed the budget.
+    high = (gain / bits.clamp(min=1)).amax((1, 2)).log2().sub(0.01).maximum(low)
     for _ in range(_SEARCH):
         middle = (low + high) / 2
         over = bits.gather(2, _best(bits, gain, middle)).sum((1, 2)) > budget
@@ -200,7 +210,7 @@ def _best(bits: Tensor, gain: Tensor, slope: Tensor) -> Tensor:
 
 
 def _cut(coefficients: Tensor, lost: Tensor) -> Tensor:
-    """Drop that many lowest bits of each magnitude and decode to the middle of what is left open; zero stays zero."""
+    """Drop that many bits of each magnitude and decode to the middle of what is left open; zero stays."""
     sign = coefficients >> 15
     kept = coefficients.abs().bitwise_right_shift_(lost)
     middle = kept.clamp(max=1).bitwise_left_shift_(lost).bitwise_right_shift_(1)
@@ -221,14 +231,16 @@ def _lost_planes(device: torch.device) -> Tensor:
     for plane in range(_PLANES - 1, -1, -1):
         early = widest > plane + 1  # coded before the cleanup pass: beside significant ones, or refined
         near = early & (width <= plane + 1)
-        table += [plane + 1 - near.long(), plane + 1 - early.long(), torch.full_like(table[0], plane)]
+        table += [plane + 1 - each.long().expand_as(near) for each in (near, early)]
+        table.append(torch.full_like(table[0], plane))
     return torch.stack(table).flatten(1).to(torch.int16).to(device, non_blocking=True)
 
 
 @functools.lru_cache(maxsize=16)
 def _layout(height: int, width: int, device: torch.device) -> _Layout:
     owner = torch.zeros(height, width, dtype=torch.int64)
-    energy, header = [], []
+    energy: list[float] = []
+    header: list[float] = []
     for band in wavelet.bands(height, width, resolutions(height, width) - 1):
         for top in range(band.top, band.bottom, _BLOCK):
             for left in range(band.left, band.right, _BLOCK):

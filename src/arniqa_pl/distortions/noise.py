@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from kornia.color import rgb_to_ycbcr, ycbcr_to_rgb
 from torch import Generator, Tensor
 
 from arniqa_pl.distortions.kernels import column
@@ -15,8 +14,17 @@ def white_noise(images: Tensor, value: Tensor, generator: Generator) -> Tensor:
 
 
 def white_noise_color_component(images: Tensor, value: Tensor, generator: Generator) -> Tensor:
-    """Add normal noise of variance `value` in YCbCr. Draws `(N, 3, H, W)` normals."""
-    return ycbcr_to_rgb(_noise(images, value, generator).add_(rgb_to_ycbcr(images)))
+    """Add normal noise of variance `value` in YCbCr. Draws `(N, 3, H, W)` normals.
+
+    The conversion is linear: the noise goes to RGB, with kornia's weights, instead of the image there and
+    back.
+    """
+    luma, blue, red = _noise(images, value, generator).unbind(1)
+    noisy = images + luma[:, None]
+    noisy[:, 0].add_(red, alpha=1.403)
+    noisy[:, 1].add_(red, alpha=-0.714).add_(blue, alpha=-0.344)
+    noisy[:, 2].add_(blue, alpha=1.773)
+    return noisy
 
 
 def impulse_noise(images: Tensor, value: Tensor, generator: Generator) -> Tensor:

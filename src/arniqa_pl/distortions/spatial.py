@@ -43,7 +43,7 @@ def jitter(images: Tensor, value: Tensor, generator: Generator) -> Tensor:
 
 
 def non_eccentricity_patch(images: Tensor, value: Tensor, generator: Generator) -> Tensor:
-    """Copy a 16×16 patch to a place up to 8 px away in each axis, `value` times, later copies on top.
+    """Copy a 16×16 patch to a place up to ±8 px away in each axis, `value` times, later copies on top.
 
     The sources keep 16 px from the border where the image has room for that, and every copy lies inside the
     image. The published system copies row by row inside one buffer, so a copy that lands lower overwrites its
@@ -59,16 +59,14 @@ def non_eccentricity_patch(images: Tensor, value: Tensor, generator: Generator) 
     reach = reach.to(images.device, non_blocking=True)
     top, new_top = _patch_places(draws[..., 0], draws[..., 1], reach, height)
     left, new_left = _patch_places(draws[..., 2], draws[..., 3], reach, width)
-    drop = new_top - top
-    period = torch.where(drop > 0, drop, PATCH_SIDE)[..., None]
+    source = _patch_sources(top, left, new_top - top, new_left - left, width)
     offsets = torch.arange(PATCH_SIDE, device=images.device)
-    source = _squares(top[..., None] + offsets % period, left[..., None] + offsets, width)
     target = _squares(new_top[..., None] + offsets, new_left[..., None] + offsets, width)
     # the copies depend on each other, so they go one after the other, all images at once; moving the numbers
     # of the pixels instead of the pixels costs a third
     origin = torch.arange(height * width, device=images.device).repeat(n, 1)
-    for step in range(copies):
-        origin.scatter_(1, target[:, step], origin.gather(1, source[:, step]))
+    for read, write in zip(source.unbind(1), target.unbind(1), strict=True):
+        origin.scatter_(1, write, origin.gather(1, read))
     return images.flatten(2).gather(2, origin[:, None].expand(-1, channels, -1)).reshape(images.shape)
 
 
@@ -118,8 +116,8 @@ def color_block(images: Tensor, value: Tensor, generator: Generator) -> Tensor:
     places = places[:, :, None].expand(-1, -1, channels, -1)
     colors = draws[..., 2:, None].expand(-1, -1, -1, BLOCK_SIDE**2)
     painted = images.flatten(2).clone()
-    for step in range(blocks):
-        painted.scatter_(2, places[:, step], colors[:, step])
+    for place, color in zip(places.unbind(1), colors.unbind(1), strict=True):
+        painted.scatter_(2, place, color)
     return painted.reshape(images.shape)
 
 
@@ -128,7 +126,25 @@ def _patch_places(place: Tensor, displacement: Tensor, reach: Tensor, size: int)
     room = size - PATCH_SIDE
     margin = min(PATCH_SIDE, room // 2)
     source = (margin + place * (room - 2 * margin)).long()
-    return source, (source + (displacement * 2 - 1) * reach).floor_().long().clamp_(0, room)
+    return source, (source + ((displacement * 2 - 1) * reach).round_().long()).clamp_(0, room)
+
+
+def _patch_sources(top: Tensor, left: Tensor, drop: Tensor, slide: Tensor, width: int) -> Tensor:
+    """Pixel numbers `(N, K, side²)` that patches get, moved in place from (top, left) by (drop, slide) px.
+
+    Where a patch that moves down has already written over its source, a pixel gets what was put there, `drop`
+    rows and `slide` columns back, as often as that place lies inside the patch.
+    """
+    drop, slide = drop[..., None, None], slide[..., None, None]
+    columns = torch.arange(PATCH_SIDE, device=top.device)
+    rows = columns[:, None]
+    room = torch.where(slide > 0, columns, PATCH_SIDE - 1 - columns)
+    back = torch.where(slide == 0, PATCH_SIDE, room // slide.abs().clamp(min=1))
+    back = torch.minimum(back, torch.where(drop > 0, rows // drop.clamp(min=1), 0))
+    places = (
+        (top[..., None, None] + rows - back * drop) * width + left[..., None, None] + columns - back * slide
+    )
+    return places.flatten(-2)
 
 
 def _squares(rows: Tensor, columns: Tensor, width: int) -> Tensor:

@@ -28,7 +28,7 @@ class RandomDegradation(nn.Module):
         self.generator = generator
 
     def forward(self, images: Tensor) -> Tensor:
-        """Degrade `(N, 3, H, W)` or `(3, H, W)` RGB in [0, 1], on any device; see `DegradationModel.apply`."""
+        """Degrade RGB `(N, 3, H, W)` or `(3, H, W)` in [0, 1] on any device; see `DegradationModel.apply`."""
         batch = images if images.ndim > 3 else images[None]
         composition = self.model.draw(len(batch), self.generator)
         seed = int(torch.randint(_SEEDS, (), generator=self.generator))

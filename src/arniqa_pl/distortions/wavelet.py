@@ -1,8 +1,8 @@
 """The reversible 5/3 wavelet of JPEG 2000 (ITU-T T.800 Annex F) on batches of whole-number images.
 
-Coefficients stay where the image was: after one level the low half of the rows and columns lies in the top left
-corner, and the next level works on that corner. Whole numbers of 16 bits are exact, 8-bit images need 11, and several
-times faster than float32.
+Coefficients stay where the image was: after one level the low half of the rows and columns lies in the top
+left corner, and the next level works on that corner. Whole numbers of 16 bits are exact, 8-bit images need
+11, and several times faster than float32.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Band(NamedTuple):
 
 
 def bands(height: int, width: int, levels: int) -> list[Band]:
-    """The subbands in the order of the code stream: LL, then HL, LH, HH from the coarsest level to the finest."""
+    """The subbands in the order of the code stream: LL, then HL, LH, HH from coarse to fine."""
     sides = _sides(height, width, levels)
     found = [Band(levels, "LL", 0, sides[-1][0], 0, sides[-1][1])]
     for level in range(levels, 0, -1):
@@ -44,10 +44,10 @@ def bands(height: int, width: int, levels: int) -> list[Band]:
 
 
 def forward(images: Tensor, levels: int) -> Tensor:
-    """Coefficients of `(..., H, W)` int16 images with sides of at least 2^levels: a new tensor of the same shape."""
+    """Coefficients of `(..., H, W)` int16 images, sides at least 2^levels: a new tensor like them."""
     out = torch.empty_like(images)
     low = images
-    for height, width in _sides(*images.shape[-2:], levels)[:-1]:
+    for height, width in _sides(images.shape[-2], images.shape[-1], levels)[:-1]:
         lines = torch.empty_like(low)
         _split(low, lines, -2)
         corner = out[..., :height, :width]
@@ -59,7 +59,7 @@ def forward(images: Tensor, levels: int) -> Tensor:
 def inverse(coefficients: Tensor, levels: int) -> Tensor:
     """Exact inverse of `forward`, a new tensor."""
     out = coefficients.clone()
-    for height, width in reversed(_sides(*coefficients.shape[-2:], levels)[:-1]):
+    for height, width in reversed(_sides(coefficients.shape[-2], coefficients.shape[-1], levels)[:-1]):
         corner = out[..., :height, :width]
         lines = _merge(corner, -1)
         corner.copy_(_merge(lines, -2))
@@ -74,7 +74,7 @@ def _sides(height: int, width: int, levels: int) -> list[tuple[int, int]]:
 
 
 def _split(x: Tensor, out: Tensor, dim: int) -> None:
-    """Lift along dim (T.800 F.4.8.1): even samples to the low half, odd ones to the high half; borders mirrored."""
+    """Lift along dim (T.800 F.4.8.1): even samples to the low half, odd ones to the high half."""
     half, rest = (x.shape[dim] + 1) // 2, x.shape[dim] // 2
     low, high = out.split((half, rest), dim)
     even, odd = _alternate(x, dim)
@@ -126,7 +126,7 @@ def _beside_even(odd: Tensor, count: int, dim: int) -> Tensor:
 
 
 def _norm(level: int, high: bool) -> float:
-    """L2 norm along one axis: the synthesis filter of that band, upsampled and smoothed for each further level."""
+    """L2 norm along one axis: the synthesis filter, upsampled and smoothed for each further level."""
     response = [-0.125, -0.25, 0.75, -0.25, -0.125] if high else [0.5, 1.0, 0.5]
     for _ in range(level - 1):
         spread = [0.0] * (2 * len(response) + 1)
