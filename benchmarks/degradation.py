@@ -47,9 +47,7 @@ PUBLISHED_COMPOSITION = 17.5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--repeats", type=int, default=3)
@@ -59,9 +57,7 @@ def main() -> None:
     table = Table(title=f"ms per {options.side}×{options.side} crop, batch {options.batch}, float32")
     table.add_column("distortion", no_wrap=True)
     for device, threads in devices:
-        table.add_column(
-            device if device == "cuda" else f"{threads} thread{'s' * (threads > 1)}", justify="right"
-        )
+        table.add_column(device if device == "cuda" else f"{threads} thread{'s' * (threads > 1)}", justify="right")
     for heading in ("published", "times faster", "peak memory"):
         table.add_column(heading, justify="right")
 
@@ -70,9 +66,7 @@ def main() -> None:
         published = PUBLISHED_COMPOSITION if name == COMPOSITION else PUBLISHED.get(name, REST)
         bound = "" if name in PUBLISHED or name == COMPOSITION else "< "
         ours = [f"{each:.3f}" for each in times]
-        table.add_row(
-            name, *ours, f"{bound}{published:g}", f"{bound}{published / times[0]:.1f}", _peak(name, options)
-        )
+        table.add_row(name, *ours, f"{bound}{published:g}", f"{bound}{published / times[0]:.1f}", _peak(name, options))
     console = Console(width=120)
     console.print(table)
     if torch.cuda.is_available():
@@ -82,9 +76,7 @@ def main() -> None:
 
 def _images(options: argparse.Namespace, device: str) -> Tensor:
     """Noise smoothed over 5 px, so that the codecs meet something like a photograph."""
-    noise = torch.rand(
-        options.batch, 3, options.side, options.side, generator=torch.Generator().manual_seed(0)
-    )
+    noise = torch.rand(options.batch, 3, options.side, options.side, generator=torch.Generator().manual_seed(0))
     return torch.nn.functional.avg_pool2d(noise, 5, 1, 2).to(device)
 
 

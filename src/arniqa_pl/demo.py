@@ -39,10 +39,9 @@ def write_demo(output: Path, *, pristine: int, seed: int) -> None:
 
     Raises:
         InputError: no photograph is left for one of the two.
+
     """
-    photos = sorted(
-        path for path in _package_folder("photos").iterdir() if path.suffix in IMAGE_SUFFIXES
-    )
+    photos = sorted(path for path in _package_folder("photos").iterdir() if path.suffix in IMAGE_SUFFIXES)
     if not 0 < pristine < len(photos):
         raise InputError(f"Wanted 1 to {len(photos) - 1} of the {len(photos)} photographs as pristine, got {pristine}.")
     order = torch.randperm(len(photos), generator=Generator().manual_seed(seed)).tolist()
@@ -83,7 +82,8 @@ def _degraded(image: Tensor, reference: int, seed: int) -> Iterator[tuple[int, T
             continue
         levels = [CATALOG[ours].levels.index(amount) + 1 for amount in amounts] or [1, 2, 3, 4, 5]
         noise = Generator().manual_seed(derive_seed(seed, reference, kind))
-        yield kind, distort(image.expand(5, -1, -1, -1), ours, torch.tensor(levels), noise)
+        codec = {"codec": "exact"} if "codec" in CATALOG[ours].pins else {}
+        yield kind, distort(image.expand(5, -1, -1, -1), ours, levels, noise, **codec)
 
 
 def _mean_scores() -> dict[str, list[float]]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import pandas as pd
@@ -32,6 +32,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
         @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
         @functools.wraps(command)
         def run(cfg: DictConfig) -> Any:
+            logging.captureWarnings(True)
             try:
                 return command(cfg)
             except InputError as error:
@@ -48,6 +49,7 @@ def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
 
     Raises:
         InputError: joins the messages of all that could not be built.
+
     """
     built, errors = {}, []
     for name, config in configs.items():
@@ -68,18 +70,19 @@ def tracked_run(cfg: DictConfig) -> Iterator[Any]:
 
     Yields:
         Lightning's MLFlowLogger. The run ends FINISHED, or FAILED if an exception leaves the block.
+
     """
     import mlflow  # takes seconds: commands that do not track must not pay for it
-    from lightning.pytorch.utilities import rank_zero_only
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
     Path(cfg.paths.runs_dir).mkdir(parents=True, exist_ok=True)
     logger = instantiate(cfg.logger)
-    if rank_zero_only.rank != 0:
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # type: ignore[attr-defined]
         yield logger
         return
     mlflow.set_tracking_uri(cfg.logger.tracking_uri)
     with mlflow.start_run(run_id=logger.run_id, log_system_metrics=True):
-        settings = OmegaConf.to_container(cfg, resolve=True)
+        settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
         logger.log_hyperparams(settings)
         mlflow.log_dict(settings, "config.yaml")
         mlflow.set_tags({f"version.{name}": version for name, version in versions().items()})
@@ -97,6 +100,7 @@ def versions() -> dict[str, str]:
 def log_dataset(name: str, table: pd.DataFrame, source: Path, context: str) -> None:
     """Record on the active MLflow run which rows it saw, with their digest."""
     import mlflow
+    from mlflow.data.pandas_dataset import from_pandas
 
-    dataset = mlflow.data.from_pandas(table, source=str(source.resolve()), name=name)
+    dataset = from_pandas(table.astype(str), source=str(source.resolve()), name=name)
     mlflow.log_input(dataset, context=context)

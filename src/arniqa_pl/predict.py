@@ -23,7 +23,10 @@ def main(cfg: DictConfig) -> None:
     output = Path(cfg.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     unreadable = 0
-    with output.open("w", newline="") as stream, tqdm(total=len(paths), desc="Scoring", unit="image") as progress:
+    with (
+        output.open("w", newline="") as stream,
+        tqdm(total=len(paths), desc="Scoring", unit="image") as progress,
+    ):
         writer = csv.writer(stream)
         writer.writerow(("path", "score", "quality", "error"))
         for start in range(0, len(paths), cfg.batch_size):
@@ -54,10 +57,11 @@ def score_rows(scorer: Scorer, paths: list[Path]) -> list[tuple[str, str, str, s
             errors[path] = str(error)
     scores = scorer.score(images, batch_size=len(paths))
     scored = zip(scores.tolist(), scorer.to_quality(scores).tolist(), strict=True)
-    return [
-        (str(path), "", "", errors[path]) if path in errors else (str(path), *(f"{value:.4f}" for value in next(scored)), "")
-        for path in paths
-    ]
+    rows = []
+    for path in paths:
+        score, quality = ("", "") if path in errors else (f"{value:.4f}" for value in next(scored))
+        rows.append((str(path), score, quality, errors.get(path, "")))
+    return rows
 
 
 if __name__ == "__main__":

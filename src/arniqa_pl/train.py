@@ -23,9 +23,7 @@ def main(cfg: DictConfig) -> float:
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build({**cfg.databases, "photos": cfg.data.photos})
     photos = databases.pop("photos")
-    data = instantiate(cfg.data)(
-        photos=photos, databases=databases, degradation=instantiate(cfg.degradation)
-    )
+    data = instantiate(cfg.data)(photos=photos, databases=databases, degradation=instantiate(cfg.degradation))
     encoder = instantiate(cfg.encoder)
     untrained = copy.deepcopy(encoder)
     model = instantiate(cfg.model)(

@@ -22,7 +22,13 @@ def test_centre_and_corner_crops_lie_where_the_protocol_says(numbered):
     crops = fixed_crops((numbered,), size=16, count=5)
     assert crops.shape == (1, 5, 3, 16, 16)
     assert crops.dtype == torch.uint8
-    assert [corners(crop) for crop in crops[0]] == [(60 // 2 - 8, 40 // 2 - 8), (0, 0), (44, 0), (0, 24), (44, 24)]
+    assert [corners(crop) for crop in crops[0]] == [
+        (60 // 2 - 8, 40 // 2 - 8),
+        (0, 0),
+        (44, 0),
+        (0, 24),
+        (44, 24),
+    ]
     assert torch.equal(fixed_crops((numbered,), size=16, count=1)[0, 0], crops[0, 0])
 
 
@@ -43,8 +49,7 @@ def test_only_one_or_five_crops(numbered):
 def test_random_crops_reach_every_place_and_scales_are_independent(numbered):
     generator = torch.Generator().manual_seed(0)
     places = [
-        [corners(crop) for crop in random_crops((numbered, numbered), size=36, generator=generator)]
-        for _ in range(600)
+        [corners(crop) for crop in random_crops((numbered, numbered), size=36, generator=generator)] for _ in range(600)
     ]
     for scale in (0, 1):
         assert {place[scale][0] for place in places} == set(range(25))

@@ -31,5 +31,5 @@ def test_splits_depend_on_seed_and_number_alone():
 
 
 def test_two_groups_cannot_be_split():
-    with pytest.raises(InputError, match="at least 3 groups .* found 2"):
+    with pytest.raises(InputError, match=r"at least 3 groups .* found 2"):
         draw_splits(["a", "a", "b"])

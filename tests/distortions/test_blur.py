@@ -7,9 +7,7 @@ from arniqa_pl.distortions.kernels import MOTION_ANGLES
 from tests.distortions import oracles
 
 
-@pytest.mark.parametrize(
-    ("name", "kernel"), [("gaussian_blur", kernels.gaussian), ("lens_blur", kernels.disk)]
-)
+@pytest.mark.parametrize(("name", "kernel"), [("gaussian_blur", kernels.gaussian), ("lens_blur", kernels.disk)])
 def test_blurs_are_correlations(name, kernel, crops):
     images = crops[:1, :1].expand(-1, 3, -1, -1)
     for level in (2, 4):

@@ -32,17 +32,13 @@ def test_the_table_cannot_be_changed():
         CATALOG["new"] = CATALOG["jpeg"]  # type: ignore[index]
 
 
-@pytest.mark.parametrize(
-    "level", [[1, 2, 5], (1, 2, 5), torch.tensor([1, 2, 5]), np.array([1, 2, 5]).tolist()]
-)
+@pytest.mark.parametrize("level", [[1, 2, 5], (1, 2, 5), torch.tensor([1, 2, 5]), np.array([1, 2, 5]).tolist()])
 def test_levels_come_in_many_forms(level, crops):
     want = torch.cat([distort(crops[i : i + 1], "darken", each) for i, each in enumerate((1, 2, 5))])
     torch.testing.assert_close(distort(crops[:3], "darken", level), want)
 
 
-@pytest.mark.parametrize(
-    "level", [0, 6, -1, 2.0, 1.5, "3", None, True, [1, 2], [1] * 6, torch.tensor([1.0] * 5)]
-)
+@pytest.mark.parametrize("level", [0, 6, -1, 2.0, 1.5, "3", None, True, [1, 2], [1] * 6, torch.tensor([1.0] * 5)])
 def test_refuses_wrong_levels(level, crops):
     with pytest.raises(InputError, match=r"Wanted .*level.* got"):
         distort(crops, "darken", level)

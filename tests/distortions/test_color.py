@@ -44,9 +44,7 @@ def test_shift_moves_green_only(crops, generator):
 def test_shift_moves_down_and_right_by_the_rounded_amount():
     """A green ramp down and right: where the edge map is 1, it falls by the shift times the slope."""
     y, x = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
-    ramp = torch.stack(
-        [torch.zeros(96, 96), (y + 2 * x) / 300, ((y - 48) ** 2 + (x - 48) ** 2 < 400).float()]
-    )
+    ramp = torch.stack([torch.zeros(96, 96), (y + 2 * x) / 300, ((y - 48) ** 2 + (x - 48) ** 2 < 400).float()])
     images = ramp.expand(200, -1, -1, -1)
     moved = distort(images, "color_shift", 4, torch.Generator().manual_seed(1))[:, 1]
     fall = ((images[:, 1] - moved) * 300).flatten(1).amax(1)

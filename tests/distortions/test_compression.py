@@ -149,9 +149,7 @@ def test_jpeg2000_at_ratio_1_is_lossless() -> None:
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("name", CODERS)
-def test_mixed_batch_is_what_the_images_give_one_by_one(
-    name: str, codec: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mixed_batch_is_what_the_images_give_one_by_one(name: str, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     images = to_images(crops(130, 97, PHOTOS[:10]))
     values = torch.tensor(LEVELS[name] * 2)
     before = images.clone()

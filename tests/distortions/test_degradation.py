@@ -201,9 +201,7 @@ def test_apply_keeps_shape_dtype_range_and_input(dtype, crops):
     images = crops[:, None].to(dtype).expand(-1, 2, -1, -1, -1)
     before = images.clone()
     model = DegradationModel(max_distortions=7, pristine_prob=0)
-    composition = Composition(
-        [pair for pair in chain if "jpeg" not in pair[0]] for chain in model.draw(5, _seeded(2))
-    )
+    composition = Composition([pair for pair in chain if "jpeg" not in pair[0]] for chain in model.draw(5, _seeded(2)))
     degraded = model.apply(images, composition, _seeded(1))
     assert degraded.shape == images.shape
     assert degraded.dtype == dtype

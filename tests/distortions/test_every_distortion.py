@@ -36,9 +36,7 @@ def test_keeps_shape_dtype_and_range(name, dtype, crops, generator):
 @every
 def test_half_precision_is_the_rounded_float32_result(name, crops):
     images = crops.to(torch.bfloat16)
-    assert torch.equal(
-        distort(images, name, LEVELS), distort(images.float(), name, LEVELS).to(torch.bfloat16)
-    )
+    assert torch.equal(distort(images, name, LEVELS), distort(images.float(), name, LEVELS).to(torch.bfloat16))
 
 
 @every

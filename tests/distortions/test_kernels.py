@@ -46,9 +46,7 @@ def test_motion_is_a_line_through_its_own_reflection(length, angle):
     assert line.min() >= 0
     torch.testing.assert_close(line, line.flip(0, 1))
     turned = kernels.motion(length, (angle + 90) % 180)
-    torch.testing.assert_close(
-        kernels.centred(line.rot90(), 11), kernels.centred(turned, 11), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(kernels.centred(line.rot90(), 11), kernels.centred(turned, 11), atol=1e-6, rtol=0)
 
 
 def test_motion_of_length_4_along_the_rows():

@@ -13,9 +13,7 @@ def colours(generator) -> torch.Tensor:
 
 
 def test_to_lab_is_kornias_of_the_swapped_image(colours):
-    torch.testing.assert_close(
-        to_lab(colours), kornia.color.rgb_to_lab(colours.flip(1)), atol=3e-3, rtol=1e-4
-    )
+    torch.testing.assert_close(to_lab(colours), kornia.color.rgb_to_lab(colours.flip(1)), atol=3e-3, rtol=1e-4)
 
 
 def test_from_lab_is_kornias_swapped_back(colours):

@@ -72,9 +72,7 @@ def test_patch_places_keep_their_distances():
     source, target = spatial._patch_places(uniform[0], uniform[1], torch.tensor(8), 128)
     assert (source.min(), source.max()) == (16, 95)
     counts = torch.bincount((target - source + 8).flatten()).float()
-    want = torch.full(
-        (17,), 100_000 / 16
-    )  # uniform over 16 px, then rounded, which halves the share of both ends
+    want = torch.full((17,), 100_000 / 16)  # uniform over 16 px, then rounded, which halves the share of both ends
     want[[0, -1]] /= 2
     assert ((counts - want) ** 2 / want).sum() < 39.3  # chi-square, 16 degrees of freedom, p = 0.001
 

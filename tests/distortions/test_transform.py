@@ -23,9 +23,7 @@ def test_every_call_draws_anew(crops):
     assert not torch.equal(transform(crops), transform(crops))
 
 
-@pytest.mark.parametrize(
-    "container", [kornia.augmentation.ImageSequential, kornia.augmentation.AugmentationSequential]
-)
+@pytest.mark.parametrize("container", [kornia.augmentation.ImageSequential, kornia.augmentation.AugmentationSequential])
 def test_fits_kornia(container, crops):
     pipeline = container(kornia.augmentation.RandomHorizontalFlip(p=1.0), _transform())
     torch.testing.assert_close(pipeline(crops), _transform()(crops.flip(-1)))

@@ -34,7 +34,10 @@ def test_float32_features_give_what_their_float64_copies_give():
     single = torch.from_numpy(features).float()
     alphas, scores = torch.from_numpy(ALPHAS), torch.from_numpy(targets)
     torch.testing.assert_close(
-        fit_ridge(single, scores, alphas)[0], fit_ridge(single.double(), scores, alphas)[0], rtol=0, atol=1e-12
+        fit_ridge(single, scores, alphas)[0],
+        fit_ridge(single.double(), scores, alphas)[0],
+        rtol=0,
+        atol=1e-12,
     )
 
 

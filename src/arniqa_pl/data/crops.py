@@ -26,6 +26,7 @@ def random_crops(scales: Iterable[Image.Image], size: int, generator: Generator)
 
     Returns:
         (scale, 3, S, S) uint8.
+
     """
     return torch.stack(
         [
@@ -45,6 +46,7 @@ def fixed_crops(scales: Iterable[Image.Image], size: int, count: int) -> Tensor:
 
     Raises:
         ValueError: count is neither 1 nor 5.
+
     """
     if count not in (1, 5):
         raise ValueError(f"wanted 1 crop (centre) or 5 (centre and corners), got {count}")

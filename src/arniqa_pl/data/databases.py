@@ -22,6 +22,7 @@ class Database:
             rows of one group never stand on two sides of a split), distortion (name or ""), level (1.. or 0).
         score_range: nominal lowest and highest score.
         higher_is_better: True for opinion scores (MOS), False for differential ones (DMOS).
+
     """
 
     name: str
@@ -60,6 +61,7 @@ def kadid10k(root: str) -> Database:
 
     Raises:
         InputError: the folder, the table or any of its images is missing.
+
     """
     folder = Path(root)
     table = _read_table(
@@ -104,6 +106,7 @@ def csv(
 
     Raises:
         InputError: the table, a column or an image is missing, or a score is no finite number.
+
     """
     file = Path(path)
     table = _read_table(file, ("image", "score"), f"your table of images and scores at {file}")

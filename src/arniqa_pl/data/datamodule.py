@@ -1,6 +1,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
@@ -31,13 +31,15 @@ class PretrainingData(LightningDataModule):
         photos: pristine photographs.
         degradation: draws the compositions (in the loader) and applies them (on the device).
         databases: validated on after each epoch.
-        crop_size: side S of all crops, in pixels.
+        crop_size: side S of the crops that are trained on, in pixels.
         batch_size: pairs per step and device; a step sees four crops of each.
         samples_per_epoch: pairs in an epoch; None: one for each photograph.
         num_workers: loader processes; the run does not depend on it.
         cache_images: decoded photographs that each worker keeps.
+        validation_crop_size: side of the crops of database images.
         validation_crops: 1 (centre) or 5 (centre and corners) at both scales.
         seed: fixes pairs, places, compositions and noise.
+
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class PretrainingData(LightningDataModule):
         samples_per_epoch: int | None,
         num_workers: int,
         cache_images: int,
+        validation_crop_size: int,
         validation_crops: int,
         seed: int,
     ) -> None:
@@ -63,6 +66,7 @@ class PretrainingData(LightningDataModule):
         self.length = samples_per_epoch or len(photos)
         self.num_workers = num_workers
         self.cache_images = cache_images
+        self.validation_crop_size = validation_crop_size
         self.validation_crops = validation_crops
         self.seed = seed
 
@@ -97,7 +101,7 @@ class PretrainingData(LightningDataModule):
         """Return a loader for each database, in their order."""
         return [
             DataLoader(
-                ImageCrops(database.paths, crop_size=self.crop_size, crops=self.validation_crops),
+                ImageCrops(database.paths, crop_size=self.validation_crop_size, crops=self.validation_crops),
                 batch_size=self.batch_size,
                 num_workers=self.num_workers,
                 pin_memory=torch.cuda.is_available(),
@@ -117,4 +121,4 @@ class PretrainingData(LightningDataModule):
         rank = self.trainer.global_rank if self.trainer else 0
         noise = Generator(batch.crops.device).manual_seed(derive_seed(self.seed, *batch.key, rank))
         degraded = self.degradation.apply(to_unit(batch.crops), batch.composition, noise)
-        return batch._replace(crops=normalize(cast(Tensor, degraded)))
+        return batch._replace(crops=normalize(degraded))

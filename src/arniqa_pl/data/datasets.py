@@ -20,6 +20,7 @@ class PairBatch(NamedTuple):
         crops: (B, view 2, scale 2, 3, S, S); uint8 as loaded, normalised floats once degraded.
         composition: B compositions; the four crops of a pair share theirs.
         key: (epoch, index of the first pair): names the batch, and seeds its noise.
+
     """
 
     crops: Tensor
@@ -44,6 +45,7 @@ class CropPairs(Dataset[PairBatch]):
         crop_size: side of the crops, in pixels.
         degradation: draws the compositions.
         cache_images: how many decoded photographs each worker keeps (1.25 × 3 × H × W bytes apiece).
+
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class ImageCrops(Dataset[tuple[int, Tensor]]):
 
     Yields:
         row, and crops (scale 2, crop, 3, S, S) uint8.
+
     """
 
     def __init__(self, paths: Sequence[Path], *, crop_size: int, crops: int) -> None:

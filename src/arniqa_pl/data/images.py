@@ -17,6 +17,7 @@ def read_image(path: Path | str) -> Image.Image:
 
     Raises:
         InputError: the file is missing, truncated or no image; the message names it.
+
     """
     try:
         with Image.open(path) as image:

@@ -9,6 +9,7 @@ def find_photos(root: str) -> list[Path]:
 
     Raises:
         InputError: there are none.
+
     """
     folder = Path(root)
     photos = [folder / path for path in list_images(folder)]

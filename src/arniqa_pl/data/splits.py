@@ -29,6 +29,7 @@ def draw_splits(groups: Sequence[object], count: int = 10, seed: int = 27) -> li
 
     Raises:
         InputError: fewer than three groups: no side may be empty.
+
     """
     names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     if len(names) < 3:

@@ -206,9 +206,7 @@ def generator_for(images: Tensor, generator: Generator | None) -> Generator:
     if generator is None:
         return Generator(images.device).manual_seed(DEFAULT_SEED)
     if generator.device.type != images.device.type:
-        raise InputError(
-            f"Wanted a generator on {images.device}, where the images are, got {generator.device}."
-        )
+        raise InputError(f"Wanted a generator on {images.device}, where the images are, got {generator.device}.")
     return generator
 
 

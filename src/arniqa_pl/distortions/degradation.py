@@ -130,17 +130,12 @@ class DegradationModel:
         uniform = torch.rand(n, 2 + 3 * len(GROUPS), generator=generator, dtype=torch.float64).numpy()
         pristine = uniform[:, 0] < self.pristine_prob
         order, choice, height = np.split(uniform[:, 2:], 3, axis=1)
-        lengths = (
-            np.where(pristine, 0, np.ceil((1 - uniform[:, 1]) * self.max_distortions)).astype(int).tolist()
-        )
+        lengths = np.where(pristine, 0, np.ceil((1 - uniform[:, 1]) * self.max_distortions)).astype(int).tolist()
         groups = order.argsort(axis=1).tolist()
         members = list(GROUPS.values())
         levels = (1 + np.searchsorted(self._level_bounds, height, side="right")).tolist()
         return Composition(
-            [
-                (members[g][int(choice[i, k] * len(members[g]))], levels[i][k])
-                for k, g in enumerate(groups[i][:length])
-            ]
+            [(members[g][int(choice[i, k] * len(members[g]))], levels[i][k]) for k, g in enumerate(groups[i][:length])]
             for i, length in enumerate(lengths)
         )
 
@@ -168,9 +163,7 @@ class DegradationModel:
         """
         check_images(images, crops=True)
         if len(composition) != len(images):
-            raise InputError(
-                f"Wanted one chain for each of {len(images)} samples, got {len(composition)} chains."
-            )
+            raise InputError(f"Wanted one chain for each of {len(images)} samples, got {len(composition)} chains.")
         generator = generator_for(images, generator)
         crops = images[:1, ..., 0, 0, 0].numel()
         degraded = images.reshape(-1, *images.shape[-3:]).to(torch.float32, copy=True)
@@ -181,9 +174,7 @@ class DegradationModel:
                 self._apply_step(degraded, due, crops, generator)
         return degraded.reshape(images.shape).to(images.dtype)
 
-    def _apply_step(
-        self, images: Tensor, due: list[tuple[int, str, int]], crops: int, generator: Generator
-    ) -> None:
+    def _apply_step(self, images: Tensor, due: list[tuple[int, str, int]], crops: int, generator: Generator) -> None:
         """Apply in place what is due, (sample, name, level), with one batched call per name."""
         calls: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         for sample, name, level in due:

@@ -36,9 +36,7 @@ def jitter(images: Tensor, value: Tensor, generator: Generator) -> Tensor:
         drift = x.amax((1, 2), keepdim=True).ceil_() - x.amin((1, 2), keepdim=True).neg_().ceil_()
         x.add_(drift).mul_(2 / (width - 1)).add_(across)
         y.sub_(drift).mul_(2 / (height - 1)).add_(down)
-        images = functional.grid_sample(
-            images, places.permute(0, 2, 3, 1), padding_mode="border", align_corners=True
-        )
+        images = functional.grid_sample(images, places.permute(0, 2, 3, 1), padding_mode="border", align_corners=True)
     return images
 
 
@@ -141,9 +139,7 @@ def _patch_sources(top: Tensor, left: Tensor, drop: Tensor, slide: Tensor, width
     room = torch.where(slide > 0, columns, PATCH_SIDE - 1 - columns)
     back = torch.where(slide == 0, PATCH_SIDE, room // slide.abs().clamp(min=1))
     back = torch.minimum(back, torch.where(drop > 0, rows // drop.clamp(min=1), 0))
-    places = (
-        (top[..., None, None] + rows - back * drop) * width + left[..., None, None] + columns - back * slide
-    )
+    places = (top[..., None, None] + rows - back * drop) * width + left[..., None, None] + columns - back * slide
     return places.flatten(-2)
 
 

@@ -5,9 +5,7 @@ from torch.distributed import ProcessGroup
 from torch.nn import functional
 
 
-def nt_xent(
-    first: Tensor, second: Tensor, temperature: float = 0.1, group: ProcessGroup | None = None
-) -> Tensor:
+def nt_xent(first: Tensor, second: Tensor, temperature: float = 0.1, group: ProcessGroup | None = None) -> Tensor:
     """Normalised temperature-scaled cross entropy (Chen et al., SimCLR, ICML 2020, equation 1).
 
     Row i of each view is the positive of row i of the other; the remaining 2N - 2 rows of both are its
@@ -25,11 +23,10 @@ def nt_xent(
 
     Raises:
         ValueError: the views differ in shape or are not (N, D).
+
     """
     if first.ndim != 2 or first.shape != second.shape:
-        raise ValueError(
-            f"wanted two views of one shape (N, D), got {tuple(first.shape)} and {tuple(second.shape)}"
-        )
+        raise ValueError(f"wanted two views of one shape (N, D), got {tuple(first.shape)} and {tuple(second.shape)}")
     rows = len(first)
     local = functional.normalize(torch.stack([first, second]), dim=2)  # (view 2, N, D)
     everyone, offset = local, 0

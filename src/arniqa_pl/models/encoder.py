@@ -29,6 +29,7 @@ class Encoder(nn.Module):
 
     Raises:
         InputError: no such model, or the weights are missing, damaged or of another model.
+
     """
 
     def __init__(self, name: str = "resnet50", weights: str = "none") -> None:
@@ -69,6 +70,7 @@ def read_weights(file: Path) -> dict[str, Any]:
 
     Raises:
         InputError: no such file, or it holds something else.
+
     """
     if not file.is_file():
         raise InputError(f"Wanted a weights file, found no {file}: give the path of a .pth or .safetensors file.")
@@ -143,6 +145,7 @@ def load_encoder(checkpoint: Path | str) -> Encoder:
 
     Raises:
         InputError: there is none, it is damaged, or it was not written by pre-training.
+
     """
     file = Path(checkpoint)
     if file.is_dir():

@@ -16,9 +16,7 @@ class PairGrid(Callback):
     def __init__(self, pairs: int) -> None:
         self.pairs = pairs
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Draw the first batch of the run."""
         if trainer.global_step == 0 and trainer.is_global_zero and isinstance(trainer.logger, MLFlowLogger):
             figure = pair_figure(batch, self.pairs)
@@ -39,6 +37,12 @@ def pair_figure(batch: PairBatch, pairs: int) -> Figure:
             if row == 0:
                 axis.set_title(_COLUMNS[column], fontsize=10, color="gray")
         axes[0].annotate(
-            chain or "pristine", (0, 0), (0, -4), "axes fraction", textcoords="offset points", va="top", fontsize=10
+            chain or "pristine",
+            (0, 0),
+            (0, -4),
+            "axes fraction",
+            textcoords="offset points",
+            va="top",
+            fontsize=10,
         )
     return figure

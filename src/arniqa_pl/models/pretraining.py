@@ -27,6 +27,7 @@ class Pretraining(LightningModule):
         joint_forward: both views in one forward pass, so that they share batch statistics; the paper has two.
         optimizer: called with the parameters.
         schedule: called with the optimiser, `steps_per_epoch` and `total_steps`; stepped at every iteration.
+
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Pretraining(LightningModule):
 
     def configure_model(self) -> None:
         """Lay the convolutions' weights out as the images are: channels last."""
-        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder.to(memory_format=torch.channels_last)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch whose crops are (B, view 2, scale 2, 3, S, S), degraded and normalised."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import BasePredictionWriter, TQDMProgressBar
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
@@ -81,6 +81,7 @@ def extract_features(
 
     Returns:
         (N, K, 2·D) float32, memory-mapped and read-only: full-scale features, then half-scale ones.
+
     """
     folder = Path(cache_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,7 @@ def extract_features(
     if not file.is_file():
         unfinished = file.with_suffix(".unfinished")
         writer = _RowWriter(unfinished, (len(paths), crops, 2 * encoder.dim))
-        runner = trainer(callbacks=[writer], logger=False, enable_checkpointing=False)
+        runner = trainer(callbacks=[writer, TQDMProgressBar()], logger=False, enable_checkpointing=False)
         images = ImageCrops(paths, crop_size=crop_size, crops=crops)
         loader = DataLoader(images, batch_size, num_workers=num_workers, pin_memory=torch.cuda.is_available())
         runner.predict(_Extraction(encoder), loader, return_predictions=False)

@@ -29,6 +29,7 @@ class Regression:
         rows: (test rows of the first split,) their row numbers.
         weight: (2·D,) of the ridge refit on all rows.
         bias: its intercept.
+
     """
 
     alpha: float
@@ -56,6 +57,7 @@ def regress(
 
     Raises:
         InputError: a feature is NaN or infinite.
+
     """
     broken = np.flatnonzero(~np.isfinite(features).all(axis=(1, 2)))
     if len(broken):
@@ -90,11 +92,11 @@ def validate(features: Array, scores: Array, splits: Sequence[Split], alpha: flo
         scores: (N,).
         splits: of the N rows; the ridge is fitted on their training sides.
         alpha: the penalty.
+
     """
     _, predictions = _fit_splits(features, scores, splits, [alpha])
     sides = [
-        (prediction[0][split.val], scores[split.val])
-        for prediction, split in zip(predictions, splits, strict=True)
+        (prediction[0][split.val], scores[split.val]) for prediction, split in zip(predictions, splits, strict=True)
     ]
     return float(np.median([srcc(*side) for side in sides])), float(np.median([plcc(*side) for side in sides]))
 

@@ -14,7 +14,7 @@ BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
 
 
 def results_frame(results: Mapping[str, Mapping[str, Regression]]) -> pd.DataFrame:
-    """Tabulate the regressions of each database on each encoder's features: alpha, median and standard deviation over splits."""
+    """Tabulate each database's regression on each encoder: alpha, median and standard deviation over splits."""
     return pd.DataFrame(
         {
             "database": database,

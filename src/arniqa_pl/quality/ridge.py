@@ -30,6 +30,7 @@ class Moments:
         y: () sum of y.
         xx: (D, D) sum of x·xᵀ.
         xy: (D,) sum of x·y.
+
     """
 
     count: int
@@ -54,7 +55,11 @@ class Moments:
 
     def __sub__(self, other: Moments) -> Moments:
         return Moments(
-            self.count - other.count, self.x - other.x, self.y - other.y, self.xx - other.xx, self.xy - other.xy
+            self.count - other.count,
+            self.x - other.x,
+            self.y - other.y,
+            self.xx - other.xx,
+            self.xy - other.xy,
         )
 
 
@@ -73,6 +78,7 @@ def fit_ridge(features: Tensor, targets: Tensor, alphas: Tensor) -> tuple[Tensor
 
     Raises:
         ValueError: shapes do not fit, or a value is not finite or a penalty not positive.
+
     """
     if features.ndim != 2 or targets.shape != features.shape[:1]:
         raise ValueError(
@@ -133,4 +139,6 @@ def _tridiagonal_solutions(diagonal: list[float], offdiagonal: list[float], shif
         return 1 / (np.array([diagonal]) + shifts)
     unit = np.eye(len(diagonal), 1)[:, 0]
     bands = np.array([[0.0, *offdiagonal], diagonal])
-    return np.stack([solveh_banded(bands + [[0.0], [shift]], unit, check_finite=False) for shift in shifts], axis=1)
+    on_diagonal = np.array([[0.0], [1.0]])
+    solutions = [solveh_banded(bands + shift * on_diagonal, unit, check_finite=False) for shift in shifts]
+    return np.stack(solutions, axis=1)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -34,6 +35,7 @@ class ScoreScale:
         srcc: median SRCC over the test splits.
         plcc: median PLCC over the test splits.
         splits: hash of the splits that these were measured on.
+
     """
 
     database: str
@@ -56,6 +58,7 @@ class Scorer(nn.Module):
         scale: what its scores mean.
         crop_size: side S of the crops an image is scored by, in pixels.
         crops: 1 (centre) or 5 (centre and corners), at full and half scale.
+
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Scorer(nn.Module):
 
         Raises:
             InputError: an image cannot be read, or is none.
+
         """
         pending = iter(_as_list(images))
         scores = []
@@ -125,6 +129,7 @@ class Scorer(nn.Module):
 
         Raises:
             InputError: no such file, or it is damaged or no scorer.
+
         """
         file = Path(path)
         if not file.is_file():
@@ -142,7 +147,9 @@ class Scorer(nn.Module):
                 f"Wanted a file of the format {_FORMAT!r}, {file} says {facts.get('format')!r}: give the .safetensors "
                 "file that training or regression wrote."
             )
-        scale = {key: tuple(value) if isinstance(value, list) else value for key, value in facts["scale"].items()}
+        scale: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in facts["scale"].items()
+        }
         scorer = cls(
             Encoder(facts["encoder"]),
             tensors["ridge.weight"][0],

@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,11 +20,10 @@ class RidgeValidation(Callback):
         databases: in the order of the validation loaders.
         splits: of each database.
         alpha: penalty of the ridge.
+
     """
 
-    def __init__(
-        self, databases: Mapping[str, Database], splits: Mapping[str, list[Split]], alpha: float
-    ) -> None:
+    def __init__(self, databases: Mapping[str, Database], splits: Mapping[str, list[Split]], alpha: float) -> None:
         self.databases = databases
         self.splits = splits
         self.alpha = alpha
@@ -65,8 +64,8 @@ class RidgeValidation(Callback):
     def _joined(self, index: int, total: int, pl_module: LightningModule) -> Any:
         """Return one database's features (N, K, 2·D) in the order of its rows; None if rows are missing."""
         rows, features = torch.cat(self._rows[index]), torch.cat(self._features[index])
-        gathered_rows = pl_module.all_gather(rows).flatten()
-        gathered = pl_module.all_gather(features).reshape(-1, *features.shape[1:])
+        gathered_rows = cast(Tensor, pl_module.all_gather(rows)).flatten()
+        gathered = cast(Tensor, pl_module.all_gather(features)).reshape(-1, *features.shape[1:])
         if len(torch.unique(gathered_rows)) < total:
             return None
         joined = torch.empty(total, *features.shape[1:])

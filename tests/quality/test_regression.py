@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from scipy.stats import pearsonr, spearmanr
+from sklearn.linear_model import Ridge
+
+from arniqa_pl.data.splits import draw_splits
+from arniqa_pl.errors import InputError
+from arniqa_pl.quality.regression import regress, validate
+
+ALPHAS = np.geomspace(1e-3, 1e3, 7).tolist()
+
+
+@pytest.fixture
+def problem():
+    """Features (60, 5, 24) of 12 references, and scores that are noisily linear in their means."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((60, 5, 24)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=2, keepdims=True)
+    scores = 3 + features.mean(1) @ rng.standard_normal(24) * 4 + 0.1 * rng.standard_normal(60)
+    return features, scores, draw_splits(np.repeat(np.arange(12), 5), count=4)
+
+
+def predict(features, scores, train, rows, alpha):
+    """The protocol, word by word: a row per crop, and the mean over an image's crops."""
+    ridge = Ridge(alpha=alpha).fit(
+        features[train].reshape(-1, 24).astype(np.float64), [score for score in scores[train] for _ in range(5)]
+    )
+    return np.array(
+        [np.mean([ridge.predict(crop[None].astype(np.float64))[0] for crop in image]) for image in features[rows]]
+    )
+
+
+def test_follows_the_protocol(problem):
+    features, scores, splits = problem
+    validation = [
+        np.median([spearmanr(predict(features, scores, s.train, s.val, alpha), scores[s.val])[0] for s in splits])
+        for alpha in ALPHAS
+    ]
+    best = ALPHAS[int(np.argmax(validation))]
+    tests = [predict(features, scores, split.train, split.test, best) for split in splits]
+
+    result = regress(features, scores, splits, ALPHAS, label="test")
+    assert result.alpha == best
+    truths = [scores[split.test] for split in splits]
+    np.testing.assert_allclose(result.srcc, [spearmanr(*pair)[0] for pair in zip(tests, truths, strict=True)])
+    np.testing.assert_allclose(result.plcc, [pearsonr(*pair)[0] for pair in zip(tests, truths, strict=True)], atol=1e-6)
+    np.testing.assert_array_equal(result.rows, splits[0].test)
+    np.testing.assert_allclose(result.prediction, tests[0], atol=1e-6)
+    everything = predict(features, scores, np.arange(60), np.arange(60), best)
+    np.testing.assert_allclose(features.mean(1) @ result.weight.numpy() + result.bias, everything, atol=1e-6)
+
+
+def test_validation_is_the_median_on_the_validation_sides(problem):
+    features, scores, splits = problem
+    pairs = [(predict(features, scores, s.train, s.val, 0.1), scores[s.val]) for s in splits]
+    srcc, plcc = validate(features, scores, splits, alpha=0.1)
+    assert srcc == pytest.approx(np.median([spearmanr(*pair)[0] for pair in pairs]))
+    assert plcc == pytest.approx(np.median([pearsonr(*pair)[0] for pair in pairs]), abs=1e-6)
+
+
+def test_broken_features_are_named(problem):
+    features, scores, splits = problem
+    features[17, 2, 3] = np.nan
+    with pytest.raises(InputError, match="1 images, the first in row 17"):
+        regress(features, scores, splits, ALPHAS, label="test")

@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from arniqa_pl.launch import CONFIG_DIR
+
+ROOTS = ("train", "regress", "predict", "prepare")
+OPTIONS = sorted(
+    (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem)
+    for file in CONFIG_DIR.rglob("*.yaml")
+    if file.parent != CONFIG_DIR
+)
+
+
+def composed(root: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose(root, [*overrides, "hydra.runtime.output_dir=run"], return_hydra_config=True)
+
+
+def test_no_config_is_overlooked():
+    assert {file.stem for file in CONFIG_DIR.glob("*.yaml")} == set(ROOTS)
+    assert len(OPTIONS) == 22
+    assert Path(__file__).parents[1] / "conf" == CONFIG_DIR
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_every_root_composes_and_resolves(root):
+    missing = {"regress": ["checkpoint=x"], "predict": ["scorer=x", "input=x"]}
+    cfg = composed(root, *missing.get(root, []))
+    del cfg.hydra
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] != "hydra"])
+def test_every_option_composes_into_train(group, option):
+    value = f"[{option}]" if group == "database" else option
+    extra = ["databases.csv.path=x"] if option == "csv" else []
+    cfg = composed("train", f"{group}={value}", *extra)
+    del cfg.hydra
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize("experiment", [option for group, option in OPTIONS if group == "experiment"])
+def test_what_needs_no_data_can_be_built(experiment):
+    cfg = composed("train", f"experiment={experiment}", "encoder.weights=none")
+    encoder = instantiate(cfg.encoder)
+    model = instantiate(cfg.model)(
+        encoder=encoder, optimizer=instantiate(cfg.optimizer), schedule=instantiate(cfg.schedule)
+    )
+    assert model.projector[-1].out_features == 128
+    assert instantiate(cfg.degradation).max_distortions == 4
+    assert len(instantiate(cfg.ridge.alphas)) == 100
+    for callback in cfg.callbacks.values():
+        instantiate(callback)
+    instantiate(cfg.trainer)(logger=False)
+
+
+def test_kadid_holds_the_settings_of_the_paper():
+    cfg = composed("train", "experiment=kadid")
+    assert (cfg.encoder.name, cfg.encoder.weights) == ("resnet50", "imagenet")
+    assert (cfg.data.crop_size, cfg.data.batch_size, cfg.data.samples_per_epoch) == (224, 16, None)
+    assert (cfg.model.projection_dim, cfg.model.temperature, cfg.model.joint_forward) == (128, 0.1, False)
+    assert (cfg.optimizer.lr, cfg.optimizer.momentum, cfg.optimizer.weight_decay) == (1e-3, 0.9, 1e-4)
+    assert (cfg.schedule.first_epochs, cfg.schedule.factor, cfg.schedule.min_lr) == (1, 2, 1e-6)
+    assert (cfg.degradation.max_distortions, cfg.degradation.num_levels, cfg.degradation.pristine_prob) == (4, 5, 0.05)
+    assert (cfg.features.crop_size, cfg.features.crops, cfg.ridge.validation_alpha) == (224, 5, 0.1)
+    assert (cfg.trainer.max_epochs, cfg.ridge.num_splits, cfg.seed) == (10, 10, 27)
+
+
+@pytest.mark.parametrize("experiment", [option for group, option in OPTIONS if group == "experiment"])
+def test_experiments_open_with_their_command(experiment):
+    lines = (CONFIG_DIR / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    assert lines[1].startswith(f"# python -m arniqa_pl.train experiment={experiment}")
+
+
+def test_unknown_keys_are_refused_by_name():
+    with pytest.raises(ConfigCompositionException, match=r"data\.bach_size"):
+        composed("train", "data.bach_size=3")

@@ -1,0 +1,224 @@
+"""Each entry through its real command line, on real files and a real MLflow store."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from arniqa_pl.models.encoder import load_encoder
+from arniqa_pl.quality import Scorer
+
+TINY = (
+    "data.samples_per_epoch=8",
+    "data.batch_size=4",
+    "data.crop_size=64",
+    "data.cache_images=0",
+    "features.crop_size=64",
+    "ridge.num_splits=3",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=1",
+)
+
+
+def run(folder: Path, verb: str, *overrides: str, code: int = 0, **environment: str) -> str:
+    """Run an entry in a folder; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"arniqa_pl.{verb}", *overrides],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "2"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def trained(demo_data, tmp_path_factory) -> tuple[Path, str]:
+    """A folder with a small training run in runs/first, and what the command printed."""
+    folder = tmp_path_factory.mktemp("work")
+    output = run(folder, "train", "experiment=demo", f"paths.data_dir={demo_data}", "hydra.run.dir=runs/first", *TINY)
+    return folder, output
+
+
+def test_training_prints_one_table_beside_the_untrained_encoder(trained):
+    folder, output = trained
+    assert "pre-trained" in output
+    assert "untrained" in output
+    frame = pd.read_csv(folder / "runs/first/results.csv")
+    assert frame["encoder"].tolist() == ["pre-trained", "untrained"]
+    assert frame["database"].tolist() == ["kadid10k"] * 2
+    assert (frame["splits"] == 3).all()
+    assert frame["srcc"].between(0.2, 1).all()
+    assert f"{frame['srcc'][0]:.3f} ± {frame['srcc_std'][0]:.3f}" in output
+    assert f"{frame['srcc'][0]:.3f} ± {frame['srcc_std'][0]:.3f}" in (folder / "runs/first/results.md").read_text()
+    assert "it/s" in output  # progress has a rate
+    assert "Traceback" not in output
+
+
+def test_training_changes_the_encoder_and_keeps_the_best(trained):
+    folder, _ = trained
+    kept = load_encoder(folder / "runs/first")
+    scorer = Scorer.load(folder / "runs/first/kadid10k.safetensors")
+    for name, value in kept.state_dict().items():
+        assert torch.equal(value, scorer.encoder.state_dict()[name]), name
+    assert (folder / "runs/first/checkpoints/last.ckpt").is_file()
+
+
+def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
+    folder, _ = trained
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("demo")
+    (tracked,) = client.search_runs([experiment.experiment_id])
+    assert tracked.info.status == "FINISHED"
+    assert tracked.data.params["data/batch_size"] == "4"
+    assert tracked.data.params["encoder/name"] == "mobilenet_v2"
+    assert tracked.data.tags["version.torch"] == torch.__version__
+    frame = pd.read_csv(folder / "runs/first/results.csv")
+    assert tracked.data.metrics["test/kadid10k/srcc"] == pytest.approx(frame["srcc"][0])
+    assert tracked.data.metrics["untrained/kadid10k/srcc"] == pytest.approx(frame["srcc"][1])
+    assert len(client.get_metric_history(tracked.info.run_id, "train/loss")) == 4
+    assert len(client.get_metric_history(tracked.info.run_id, "val/kadid10k/srcc")) == 2
+    for name in ("train/crops_per_second", "train/positive_similarity", "val/srcc", "lr-AdamW", "minutes"):
+        assert name in tracked.data.metrics
+    assert {each.dataset.name for each in tracked.inputs.dataset_inputs} == {"pristine", "kadid10k"}
+    assert all(each.dataset.digest for each in tracked.inputs.dataset_inputs)
+    artifacts = {
+        item.path
+        for folder_name in ("", "figures", "scorers")
+        for item in client.list_artifacts(tracked.info.run_id, folder_name)
+        if not item.is_dir
+    }
+    assert artifacts == {
+        "config.yaml",
+        "results.json",
+        "results.md",
+        "figures/degraded_pairs.png",
+        "figures/kadid10k_predictions.png",
+        "figures/kadid10k_types.png",
+        "scorers/kadid10k.safetensors",
+    }
+
+
+def test_git_revision_is_recorded_inside_a_checkout(trained):
+    folder, _ = trained
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    (tracked,) = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
+    root = Path(__file__).parents[1]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+    assert tracked.data.tags["mlflow.source.git.commit"] == head.stdout.strip()
+
+
+def test_regression_on_its_own_repeats_the_result_of_training(trained, demo_data):
+    folder, _ = trained
+    shared = [each for each in TINY if each.startswith(("features", "ridge"))]
+    run(
+        folder,
+        "regress",
+        "checkpoint=runs/first",
+        f"paths.data_dir={demo_data}",
+        "hydra.run.dir=runs/second",
+        "features.crops=1",
+        "features.num_workers=0",
+        *shared,
+    )
+    first, second = (pd.read_csv(folder / f"runs/{name}/results.csv") for name in ("first", "second"))
+    assert second.iloc[0].to_dict() == pytest.approx(first.iloc[0].to_dict())
+
+
+def test_own_images_and_scores_need_no_code(trained, demo_data):
+    folder, _ = trained
+    table = pd.read_csv(demo_data / "KADID10K/dmos.csv")
+    own = pd.DataFrame({"image": "images/" + table["dist_img"], "score": table["dmos"] * 20, "group": table["ref_img"]})
+    own.to_csv(demo_data / "KADID10K/own.csv", index=False)
+    run(
+        folder,
+        "regress",
+        "checkpoint=runs/first",
+        "database=csv",
+        f"databases.csv.path={demo_data}/KADID10K/own.csv",
+        "databases.csv.name=mine",
+        "hydra.run.dir=runs/own",
+        "features.crops=1",
+        "features.num_workers=0",
+        *[each for each in TINY if each.startswith(("features", "ridge"))],
+    )
+    scorer = Scorer.load(folder / "runs/own/csv.safetensors")
+    assert scorer.scale.database == "mine"
+    assert scorer.scale.seen == (table["dmos"].min() * 20, table["dmos"].max() * 20)
+
+
+def test_predict_writes_a_row_for_each_image(trained, demo_data):
+    folder, _ = trained
+    images = folder / "images"
+    shutil.copytree(demo_data / "KADIS700/ref_imgs", images)
+    output = run(folder, "predict", "scorer=runs/first/kadid10k.safetensors", "input=images", "output=out/scores.csv")
+    assert "20 images on the scale of kadid10k" in output
+    with (folder / "out/scores.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    paths = sorted(images.iterdir())
+    assert [row["path"] for row in rows] == [f"images/{path.name}" for path in paths]
+    scorer = Scorer.load(folder / "runs/first/kadid10k.safetensors")
+    np.testing.assert_allclose([float(row["score"]) for row in rows], scorer.score(paths), atol=1e-3)
+    np.testing.assert_allclose([float(row["quality"]) for row in rows], scorer.quality(paths), atol=1e-3)
+
+
+def test_an_unreadable_image_is_a_row_and_an_exit_code(trained):
+    folder, _ = trained
+    mixed = folder / "mixed"
+    mixed.mkdir()
+    Image.new("RGB", (90, 80), "red").save(mixed / "a.png")
+    (mixed / "b.png").write_text("no image")
+    output = run(folder, "predict", "scorer=runs/first/kadid10k.safetensors", "input=mixed", "output=m.csv", code=1)
+    assert "Wanted 2 images, could not read 1: see the column error in m.csv." in output
+    with (folder / "m.csv").open() as stream:
+        good, bad = csv.DictReader(stream)
+    assert float(good["score"])
+    assert good["error"] == ""
+    assert bad["score"] == ""
+    assert "could not decode mixed/b.png" in bad["error"]
+
+
+def test_mistakes_are_told_in_sentences(trained, tmp_path):
+    folder, _ = trained
+    output = run(tmp_path, "train", "experiment=kadid", code=1)
+    assert "Wanted KADID-10k in data/KADID10K/" in output
+    assert "Wanted pristine photographs for pre-training in data/KADIS700/ref_imgs/" in output
+    assert output.count("https://database.mmsp-kn.de/") == 2
+    assert "Traceback" not in output
+    assert "found no gone.safetensors" in run(folder, "predict", "scorer=gone.safetensors", "input=images", code=1)
+    scorer = "scorer=runs/first/kadid10k.safetensors"
+    assert "Wanted images to score in gone, found none" in run(folder, "predict", scorer, "input=gone", code=1)
+    assert "checkpoints/best.ckpt" in run(folder, "regress", "checkpoint=runs", code=1, PYTHONWARNINGS="")
+
+
+def test_paper_settings_run_on_the_demo_layout(demo_data, tmp_path):
+    output = run(
+        tmp_path,
+        "train",
+        "experiment=kadid",
+        f"paths.data_dir={demo_data}",
+        "hydra.run.dir=runs/paper",
+        "encoder.weights=none",
+        "data.num_workers=0",
+        "features.num_workers=0",
+        "data.batch_size=8",
+        "features.crop_size=64",
+        "trainer.max_epochs=1",
+        "data.crop_size=64",
+        "ridge.num_splits=2",
+    )
+    frame = pd.read_csv(tmp_path / "runs/paper/results.csv")
+    assert frame["encoder"].tolist() == ["pre-trained", "untrained"], output
+    assert load_encoder(tmp_path / "runs/paper").name == "resnet50"
