@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+RUN    := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check dashboard bench clean
@@ -24,8 +25,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## prepare the demo data, pre-train, regress, score: about 6 minutes on 2 CPU cores
 	@echo "make demo: about 6 minutes on 2 CPU cores without a GPU, under 4 GiB of memory."
 	$(BIN)/python -m arniqa_pl.prepare
-	$(BIN)/python -m arniqa_pl.train experiment=demo paths.run_dir=runs/demo
-	$(BIN)/python -m arniqa_pl.predict scorer=runs/demo/kadid10k.safetensors input=data/demo/KADIS700/ref_imgs output=runs/demo/scores.csv
+	$(BIN)/python -m arniqa_pl.train experiment=demo hydra.run.dir=$(RUN)
+	$(BIN)/python -m arniqa_pl.predict scorer=$(RUN)/kadid10k.safetensors input=data/demo/KADIS700/ref_imgs output=$(RUN)/scores.csv
 	@echo "Look at the run: make dashboard"
 
 test: $(READY) ## every test (under 10 minutes on 2 CPU cores)

@@ -81,3 +81,15 @@ def test_data_are_the_same_every_time(demo_data, tmp_path):
 def test_both_kinds_need_a_photograph(tmp_path):
     with pytest.raises(InputError, match="Wanted 1 to 23 of the 24 photographs as pristine, got 24"):
         write_demo(tmp_path, pristine=24, seed=27)
+
+
+def test_earlier_demo_data_give_way_and_other_databases_do_not(tmp_path):
+    write_demo(tmp_path, pristine=22, seed=1)
+    stale = tmp_path / "KADIS700/ref_imgs/left_over.png"
+    stale.touch()
+    write_demo(tmp_path, pristine=22, seed=27)
+    assert not stale.exists()
+    (tmp_path / "DEMO.txt").unlink()
+    with pytest.raises(InputError, match="that the demo did not write"):
+        write_demo(tmp_path, pristine=22, seed=27)
+    assert (tmp_path / "KADID10K/dmos.csv").is_file()

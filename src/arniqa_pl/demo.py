@@ -1,6 +1,7 @@
 """The demo data: the package's photographs, rewritten in the layouts of KADIS-700k and KADID-10k."""
 
 import csv
+import shutil
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,7 @@ from arniqa_pl.data.images import IMAGE_SUFFIXES, read_image, to_tensor, to_unit
 from arniqa_pl.distortions import CATALOG, distort
 from arniqa_pl.errors import InputError
 
+_NOTE = "DEMO.txt"
 SIZE = (512, 384)  # as in both databases
 # KADID-10k numbers the levels of these by signed amount, the catalog by strength (inferred from how the means of
 # its scores rise and fall). All others go by strength in both.
@@ -26,7 +28,7 @@ SIGNED_AMOUNTS = {
 
 
 def write_demo(output: Path, *, pristine: int, seed: int) -> None:
-    """Write `KADIS700/ref_imgs/*.png` and `KADID10K/{images/,dmos.csv}` below a folder, over what is there.
+    """Write `KADIS700/ref_imgs/*.png` and `KADID10K/{images/,dmos.csv}` below a folder, in place of earlier demo data.
 
     The first photographs (in an order that the seed fixes) are for pre-training; each of the others is the
     reference of 23 distortion types × 5 levels. The score of a row is KADID-10k's mean opinion score of that type
@@ -38,7 +40,7 @@ def write_demo(output: Path, *, pristine: int, seed: int) -> None:
         seed: of the choice and of everything random in the distortions.
 
     Raises:
-        InputError: no photograph is left for one of the two.
+        InputError: no photograph is left for one of the two, or the folder holds databases of another origin.
 
     """
     photos = sorted(path for path in _package_folder("photos").iterdir() if path.suffix in IMAGE_SUFFIXES)
@@ -47,11 +49,27 @@ def write_demo(output: Path, *, pristine: int, seed: int) -> None:
     order = torch.randperm(len(photos), generator=Generator().manual_seed(seed)).tolist()
     shuffled = [photos[index] for index in order]
 
+    _make_room(output)
     pristine_folder = output / "KADIS700" / "ref_imgs"
     pristine_folder.mkdir(parents=True, exist_ok=True)
     for photo in shuffled[:pristine]:
         _save(_resized(photo), pristine_folder / f"{photo.stem}.png")
     _write_database(output / "KADID10K", shuffled[pristine:], seed)
+
+
+def _make_room(output: Path) -> None:
+    """Remove earlier demo data: a reference of these must not stay among the pristine photographs of those."""
+    folders = [output / name for name in ("KADIS700", "KADID10K")]
+    if (output / _NOTE).is_file():
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+    elif any(folder.exists() for folder in folders):
+        raise InputError(
+            f"Wanted a folder for the demo data, {output} holds KADIS700 or KADID10K that the demo did not write: "
+            "name another one, output=<folder>."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    (output / _NOTE).write_text("Demo data of arniqa_pl. The scores are not ratings of these images.\n")
 
 
 def _write_database(folder: Path, photos: list[Path], seed: int) -> None:

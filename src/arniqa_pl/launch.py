@@ -1,6 +1,7 @@
 """What the entries share: where the configs lie, how a run is tracked, how a user's mistake is told."""
 
 import functools
+import hashlib
 import importlib.metadata
 import logging
 import platform
@@ -14,6 +15,7 @@ import hydra
 import pandas as pd
 from hydra.errors import CompactHydraException, InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from arniqa_pl.errors import InputError
@@ -38,6 +40,9 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
             except InputError as error:
                 # The one kind of exception that Hydra prints without a traceback; it exits with 1 all the same.
                 raise CompactHydraException(str(error)) from error
+            except (KeyboardInterrupt, SystemExit):
+                log.warning("Stopped before the end; what was finished is kept.")
+                raise
 
         return run
 
@@ -73,11 +78,10 @@ def tracked_run(cfg: DictConfig) -> Iterator[Any]:
 
     """
     import mlflow  # takes seconds: commands that do not track must not pay for it
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
     Path(cfg.paths.runs_dir).mkdir(parents=True, exist_ok=True)
     logger = instantiate(cfg.logger)
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # type: ignore[attr-defined]
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         yield logger
         return
     mlflow.set_tracking_uri(cfg.logger.tracking_uri)
@@ -97,10 +101,21 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
-def log_dataset(name: str, table: pd.DataFrame, source: Path, context: str) -> None:
-    """Record on the active MLflow run which rows it saw, with their digest."""
+@rank_zero_only
+def log_dataset(name: str, table: pd.DataFrame, root: Path, context: str) -> None:
+    """Record on the active MLflow run which rows it saw: a digest of every path, file size and further column.
+
+    Args:
+        name: what the data set is called.
+        table: a row for each image; the column image holds paths relative to root.
+        root: folder of the images.
+        context: what they were used for.
+
+    """
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
 
-    dataset = from_pandas(table.astype(str), source=str(source.resolve()), name=name)
+    sizes = [(root / image).stat().st_size for image in table["image"]]
+    digest = hashlib.sha256(table.assign(bytes=sizes).to_csv(index=False).encode()).hexdigest()[:16]
+    dataset = from_pandas(table.astype(str), source=str(root.resolve()), name=name, digest=digest)
     mlflow.log_input(dataset, context=context)

@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> float:
     """Regress the databases on a checkpoint's features; return the mean over databases of the median test SRCC."""
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build(cfg.databases)
-    encoder = load_encoder(cfg.checkpoint)
+    encoder = load_encoder(str(cfg.checkpoint))
     with launch.tracked_run(cfg) as logger:
         frame = regress_databases(
             {TRAINED: encoder}, databases, draw_database_splits(databases, cfg.ridge), cfg, logger
@@ -66,6 +66,7 @@ def regress_databases(
     Writes `<database>.safetensors`, `results.csv` and `results.md` into the run's folder, and all of it with the
     figures on the tracking server.
     """
+    Path(cfg.paths.run_dir).mkdir(parents=True, exist_ok=True)
     alphas = instantiate(cfg.ridge.alphas).tolist()
     results: dict[str, dict[str, Regression]] = {name: {} for name in databases}
     for name, database in databases.items():

@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> float:
     """Pre-train, regress, report; return the best mean validation SRCC, for sweepers to maximise."""
     lightning.seed_everything(cfg.seed, workers=True)
-    databases = launch.build({**cfg.databases, "photos": cfg.data.photos})
-    photos = databases.pop("photos")
+    databases = launch.build({**cfg.databases, "photos": cfg.photos})
+    photos: list[Path] = databases.pop("photos")
+    sizes = ", ".join(f"{len(database.table)} images of {name}" for name, database in databases.items())
+    log.info("%d pristine photographs; %s", len(photos), sizes)
     data = instantiate(cfg.data)(photos=photos, databases=databases, degradation=instantiate(cfg.degradation))
     encoder = instantiate(cfg.encoder)
     untrained = copy.deepcopy(encoder)
@@ -34,19 +36,17 @@ def main(cfg: DictConfig) -> float:
     validation = RidgeValidation(databases, splits, alpha=cfg.ridge.validation_alpha)
 
     with launch.tracked_run(cfg) as logger:
-        launch.log_dataset("pristine", pd.DataFrame({"image": map(str, photos)}), Path(cfg.data.photos.root), "train")
+        root = Path(cfg.photos.root)
+        names = pd.DataFrame({"image": [str(photo.relative_to(root)) for photo in photos]})
+        launch.log_dataset("pristine", names, root, "train")
         trainer = instantiate(cfg.trainer)(callbacks=[validation, *callbacks.values()], logger=logger)
         trainer.fit(model, data)
         logger.experiment.update_run(logger.run_id, status="RUNNING")  # Lightning ended it; the regression is to come
-        checkpoint = callbacks["checkpoint"]
-        regress_databases(
-            {TRAINED: load_encoder(checkpoint.best_model_path), UNTRAINED: untrained},
-            databases,
-            splits,
-            cfg,
-            logger,
-        )
-    return float(checkpoint.best_model_score)
+        kept = callbacks["checkpoint"]
+        # A shortened run (fast_dev_run) keeps no checkpoint.
+        best = load_encoder(kept.best_model_path) if kept.best_model_path else encoder
+        regress_databases({TRAINED: best, UNTRAINED: untrained}, databases, splits, cfg, logger)
+    return float("nan") if kept.best_model_score is None else float(kept.best_model_score)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ def test_sides_cover_all_rows_and_share_no_group():
 
 @pytest.mark.parametrize(("references", "sizes"), [(81, (57, 8, 16)), (25, (18, 2, 5)), (29, (20, 3, 6))])
 def test_sizes_are_those_of_the_published_tables(references, sizes):
-    (split,) = draw_splits(range(references), count=1)
-    assert (len(split.train), len(split.val), len(split.test)) == sizes
+    (split,) = draw_splits([number // 2 for number in range(2 * references)], count=1)
+    assert (len(split.train) / 2, len(split.val) / 2, len(split.test) / 2) == sizes
 
 
 def test_splits_depend_on_seed_and_number_alone():
@@ -33,3 +33,8 @@ def test_splits_depend_on_seed_and_number_alone():
 def test_two_groups_cannot_be_split():
     with pytest.raises(InputError, match=r"at least 3 groups .* found 2"):
         draw_splits(["a", "a", "b"])
+
+
+def test_sides_of_one_image_are_refused():
+    with pytest.raises(InputError, match=r"at least 2 images .* found 14 images in 14 groups"):
+        draw_splits(list(range(14)))

@@ -20,7 +20,7 @@ def views(rows: int, dim: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tenso
 def test_equals_the_loop_of_the_paper(rows, dim, temperature):
     first, second = views(rows, dim)
     wanted = oracles.nt_xent(first.detach().numpy(), second.detach().numpy(), temperature)
-    assert float(nt_xent(first, second, temperature)) == pytest.approx(wanted, abs=1e-12)
+    assert nt_xent(first, second, temperature).item() == pytest.approx(wanted, abs=1e-12)
 
 
 def test_equal_projections_give_the_logarithm_of_their_number():
@@ -33,7 +33,7 @@ def test_length_does_not_matter_but_order_does():
     loss = nt_xent(first, second)
     torch.testing.assert_close(nt_xent(3 * first, second / 7), loss)
     torch.testing.assert_close(nt_xent(second, first), loss)
-    assert abs(float(nt_xent(first, second.roll(1, 0)) - loss)) > 1e-3
+    assert abs((nt_xent(first, second.roll(1, 0)) - loss).item()) > 1e-3
 
 
 def test_gradient_equals_finite_differences():
@@ -71,3 +71,11 @@ def test_processes_equal_one_with_all_rows(ranks, tmp_path: Path):
         loss, gradient = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(loss, wanted.detach(), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_autocast_does_not_round_the_loss():
+    first, second = (view.detach().float() for view in views(32, 16))
+    first, second = first + 3, second + 3  # similar rows, as in the first steps of training
+    wanted = nt_xent(first, second)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(nt_xent(first, second), wanted, rtol=1e-6, atol=1e-6)

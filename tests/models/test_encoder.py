@@ -23,7 +23,7 @@ def test_features_have_unit_length_and_the_width_of_the_last_layer(name, dim):
 def test_imagenet_weights_are_torchvisions_without_a_download():
     encoder = Encoder("mobilenet_v2", "imagenet").eval()
     reference = torchvision.models.mobilenet_v2()
-    (file,) = [path for path in Path(torch.__file__).parents[1].rglob("mobilenet_v2-b0353104.pth")]
+    (file,) = Path(torch.__file__).parents[1].rglob("mobilenet_v2-b0353104.pth")
     reference.load_state_dict(torch.load(file, weights_only=True))
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

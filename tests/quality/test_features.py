@@ -8,6 +8,7 @@ import torch
 
 from arniqa_pl.data.databases import kadid10k
 from arniqa_pl.data.datasets import ImageCrops
+from arniqa_pl.errors import InputError
 from arniqa_pl.models import Encoder
 from arniqa_pl.quality.features import extract_features
 
@@ -45,7 +46,7 @@ def test_cache_is_used_until_something_changes(demo_data, encoder, tmp_path):
     paths = kadid10k(str(demo_data / "KADID10K")).paths[:4]
 
     def files() -> set[str]:
-        return set(os.listdir(tmp_path))
+        return {path.name for path in tmp_path.iterdir()}
 
     extract(encoder, paths, tmp_path)
     (first,) = files()
@@ -73,3 +74,21 @@ def test_two_processes_share_the_images(demo_data, encoder, tmp_path):
     np.testing.assert_allclose(
         extract(encoder, paths, tmp_path / "two", trainer=both), extract(encoder, paths, tmp_path / "one"), atol=1e-5
     )
+
+
+def test_a_shortened_trainer_does_not_shorten_the_cache(demo_data, encoder, tmp_path):
+    paths = kadid10k(str(demo_data / "KADID10K")).paths[:7]
+    hasty = functools.partial(TRAINER, fast_dev_run=True, limit_predict_batches=1)
+    np.testing.assert_array_equal(
+        extract(encoder, paths, tmp_path / "hasty", trainer=hasty), extract(encoder, paths, tmp_path / "whole")
+    )
+
+
+def test_features_that_are_nan_are_no_cache(demo_data, tmp_path):
+    paths = kadid10k(str(demo_data / "KADID10K")).paths[:4]
+    broken = Encoder("resnet18")
+    with torch.no_grad():
+        broken.trunk.bn1.weight.fill_(torch.nan)
+    with pytest.raises(InputError, match="Wanted features of 4 images, 4 are NaN"):
+        extract(broken, paths, tmp_path)
+    assert not list(tmp_path.iterdir())

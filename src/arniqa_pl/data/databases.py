@@ -68,7 +68,8 @@ def kadid10k(root: str) -> Database:
         folder / "dmos.csv",
         ("dist_img", "ref_img", "dmos"),
         f"KADID-10k in {folder}/: the folder images/ and the table dmos.csv. Get it from "
-        "https://database.mmsp-kn.de/kadid-10k-database.html",
+        "https://database.mmsp-kn.de/kadid-10k-database.html, or write small demo data in its layout: "
+        "python -m arniqa_pl.prepare",
     )
     code = table["dist_img"].str.extract(r"^I\d+_(\d+)_(\d+)\.png$").astype(float)
     wrong = code.isna().any(axis=1) | ~code[0].between(1, len(KADID10K_DISTORTIONS))
@@ -102,7 +103,7 @@ def csv(
         path: the table; image paths in it are relative to its folder.
         score_range: lowest and highest possible score; read off the scores when not given.
         higher_is_better: False when a high score means a bad image.
-        name: what results and the scorer file are called.
+        name: what the scorer says it was fitted to.
 
     Raises:
         InputError: the table, a column or an image is missing, or a score is no finite number.
@@ -115,7 +116,7 @@ def csv(
             "image": table["image"],
             "score": table["score"],
             "group": table["group"] if "group" in table else table["image"],
-            "distortion": table["distortion"].fillna("") if "distortion" in table else "",
+            "distortion": table["distortion"].fillna("").astype(str) if "distortion" in table else "",
             "level": table["level"].fillna(0).astype(int) if "level" in table else 0,
         }
     )
@@ -126,7 +127,7 @@ def csv(
 
 def _read_table(file: Path, columns: tuple[str, ...], wanted: str) -> pd.DataFrame:
     if not file.is_file():
-        raise InputError(f"Wanted {wanted}. Found no file {file}.")
+        raise InputError(f"Wanted {wanted}. Found no file {file.resolve()}.")
     try:
         table = pd.read_csv(file)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -15,8 +15,8 @@ def find_photos(root: str) -> list[Path]:
     photos = [folder / path for path in list_images(folder)]
     if not photos:
         raise InputError(
-            f"Wanted pristine photographs for pre-training in {folder}/, found none. Put the ref_imgs of KADIS-700k "
-            "there (https://database.mmsp-kn.de/kadis-700k-database.html), or name a folder of photographs of "
-            "your own: data.photos.root=<folder>."
+            f"Wanted pristine photographs for pre-training in {folder.resolve()}/, found none. Put the ref_imgs of "
+            "KADIS-700k there (https://database.mmsp-kn.de/kadis-700k-database.html), or name a folder of photographs "
+            "of your own: photos.root=<folder>."
         )
     return photos

@@ -28,7 +28,7 @@ def draw_splits(groups: Sequence[object], count: int = 10, seed: int = 27) -> li
         seed: split k depends on (seed, k) alone.
 
     Raises:
-        InputError: fewer than three groups: no side may be empty.
+        InputError: fewer than three groups, or a side with a single row.
 
     """
     names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
@@ -43,6 +43,11 @@ def draw_splits(groups: Sequence[object], count: int = 10, seed: int = 27) -> li
         order = np.random.default_rng((seed, index)).permutation(len(names))
         sides = np.split(order, [num_val, num_val + num_test])
         val, test, train = (np.flatnonzero(np.isin(member, side)) for side in sides)
+        if min(len(val), len(test)) < 2:
+            raise InputError(
+                f"Wanted at least 2 images on the validation and the test side, found {len(member)} images in "
+                f"{len(names)} groups: too few to measure a correlation on. Add images."
+            )
         return Split(train=train, val=val, test=test)
 
     return [draw(index) for index in range(count)]

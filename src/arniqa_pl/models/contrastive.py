@@ -27,8 +27,15 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float = 0.1, group: Proc
     """
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(f"wanted two views of one shape (N, D), got {tuple(first.shape)} and {tuple(second.shape)}")
-    rows = len(first)
-    local = functional.normalize(torch.stack([first, second]), dim=2)  # (view 2, N, D)
+    with torch.autocast(first.device.type, enabled=False):  # bfloat16 would round logits of 10 to steps of 0.06
+        views = torch.stack([first, second])
+        return _nt_xent(views.float() if views.dtype.itemsize < 4 else views, temperature, group)
+
+
+def _nt_xent(views: Tensor, temperature: float, group: ProcessGroup | None) -> Tensor:
+    """Compare views (view 2, N, D) in their own precision."""
+    rows = views.shape[1]
+    local = functional.normalize(views, dim=2)
     everyone, offset = local, 0
     if group is not None:
         everyone = torch.cat(torch.distributed.nn.functional.all_gather(local, group), dim=1)
@@ -36,6 +43,6 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float = 0.1, group: Proc
     total = everyone.shape[1]
 
     logits = local.flatten(0, 1) @ everyone.flatten(0, 1).T / temperature  # (2N, 2·total)
-    own = offset + torch.arange(rows, device=first.device)
+    own = offset + torch.arange(rows, device=views.device)
     logits = logits.scatter(1, torch.cat([own, own + total])[:, None], float("-inf"))
     return functional.cross_entropy(logits, torch.cat([own + total, own]))

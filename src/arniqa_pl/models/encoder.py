@@ -3,12 +3,14 @@ import importlib.metadata
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
 import safetensors.torch
 import torch
 import torchvision
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -78,7 +80,7 @@ def read_weights(file: Path) -> dict[str, Any]:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # each format fails with exceptions of its own; all mean: not a weights file
+    except (SafetensorError, UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise InputError(f"Wanted tensors in the weights file {file}, could not read it: {error}") from error
 
 

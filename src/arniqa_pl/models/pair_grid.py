@@ -26,23 +26,16 @@ class PairGrid(Callback):
 def pair_figure(batch: PairBatch, pairs: int) -> Figure:
     """Draw the first pairs of a degraded and normalised batch: a row each, captioned with its composition."""
     pairs = min(pairs, len(batch.crops))
-    figure = Figure(figsize=(9, 2.45 * pairs), layout="constrained")
-    for row, axes in enumerate(figure.subplots(pairs, len(_COLUMNS), squeeze=False)):
+    figure = Figure(figsize=(8, 2.25 * pairs))
+    margins = {"left": 0.01, "right": 0.99, "top": 1 - 0.25 / (2.25 * pairs), "bottom": 0.25 / (2.25 * pairs)}
+    grid = figure.subplots(pairs, len(_COLUMNS), squeeze=False, gridspec_kw={"hspace": 0.16, "wspace": 0.03, **margins})
+    for row, axes in enumerate(grid):
         crops = denormalize(batch.crops[row].float()).clamp(0, 1).flatten(0, 1).permute(0, 2, 3, 1).cpu()
-        chain = " → ".join(f"{name.replace('_', ' ')} {level}" for name, level in batch.composition[row])
-        for column, (axis, crop) in enumerate(zip(axes, crops, strict=True)):
-            axis.imshow(crop.numpy(), interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
+        for title, axis, crop in zip(_COLUMNS, axes, crops, strict=True):
+            axis.imshow(crop.numpy(), interpolation="nearest", aspect="auto")
+            axis.set_axis_off()
             if row == 0:
-                axis.set_title(_COLUMNS[column], fontsize=10, color="gray")
-        axes[0].annotate(
-            chain or "pristine",
-            (0, 0),
-            (0, -4),
-            "axes fraction",
-            textcoords="offset points",
-            va="top",
-            fontsize=10,
-        )
+                axis.set_title(title, fontsize=10, color="gray")
+        chain = " → ".join(f"{name.replace('_', ' ')} ({level})" for name, level in batch.composition[row])
+        axes[0].text(0, -0.02, chain or "pristine", transform=axes[0].transAxes, va="top", fontsize=9)
     return figure

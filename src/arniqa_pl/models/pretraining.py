@@ -91,7 +91,8 @@ class Pretraining(LightningModule):
 def _similarities(first: Tensor, second: Tensor) -> dict[str, Tensor]:
     """Return the mean cosine similarity of positives, hard negatives and all other pairs, (N, D) projections each."""
     first, second = functional.normalize(first, dim=1), functional.normalize(second, dim=1)
-    cosines = first @ second.T
+    with torch.autocast(first.device.type, enabled=False):
+        cosines = first @ second.T
     positive = cosines.diagonal().mean()
     pairs = len(first) // 2
     hard = (first[:pairs] * first[pairs:]).sum(1).mean()

@@ -1,6 +1,7 @@
 """Frozen features of a list of images, written row by row to one file on disk."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from arniqa_pl.data.datasets import ImageCrops
+from arniqa_pl.errors import InputError
 from arniqa_pl.models.encoder import Encoder
 
 
@@ -31,19 +33,25 @@ class _Extraction(LightningModule):
 
 
 class _RowWriter(BasePredictionWriter):
-    """Writes features to a memory-mapped array by row number: ranks may hold any rows, in any order."""
+    """Writes features to a memory-mapped array by row number: ranks may hold any rows, in any order.
+
+    The file gets its name when every row is there, so that a file of that name can be trusted.
+    """
 
     def __init__(self, file: Path, shape: tuple[int, int, int]) -> None:
         super().__init__(write_interval="batch")
         self.file = file
         self.shape = shape
+        self.unfinished = file
         self.features: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Named after the first rank's process: two commands may extract the same features at once.
+        self.unfinished = trainer.strategy.broadcast(self.file.with_suffix(f".{os.getpid()}"))
         if trainer.is_global_zero:
-            open_memmap(self.file, mode="w+", dtype=np.float32, shape=self.shape).flush()
+            open_memmap(self.unfinished, mode="w+", dtype=np.float32, shape=self.shape)[:] = np.nan
         trainer.strategy.barrier()
-        self.features = open_memmap(self.file, mode="r+")
+        self.features = open_memmap(self.unfinished, mode="r+")
 
     def write_on_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, prediction: Any, *args: Any, **kwargs: Any
@@ -51,8 +59,15 @@ class _RowWriter(BasePredictionWriter):
         rows, features = prediction
         self.features[rows.cpu().numpy()] = features.float().cpu().numpy()
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.features.flush()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            broken = np.flatnonzero(np.isnan(self.features[:, 0, 0]))
+            if len(broken):
+                self.unfinished.unlink()
+                raise InputError(f"Wanted features of {self.shape[0]} images, {len(broken)} are NaN or were not made.")
+            self.unfinished.replace(self.file)
         trainer.strategy.barrier()
 
 
@@ -88,15 +103,12 @@ def extract_features(
     probe = trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
     file = folder / f"{_fingerprint(encoder, paths, crop_size, crops, probe.precision)}.npy"
     if not file.is_file():
-        unfinished = file.with_suffix(".unfinished")
-        writer = _RowWriter(unfinished, (len(paths), crops, 2 * encoder.dim))
-        runner = trainer(callbacks=[writer, TQDMProgressBar()], logger=False, enable_checkpointing=False)
+        writer = _RowWriter(file, (len(paths), crops, 2 * encoder.dim))
+        whole = {"fast_dev_run": False, "limit_predict_batches": 1.0}  # a cache of half the rows would be a lie
+        runner = trainer(callbacks=[writer, TQDMProgressBar()], logger=False, enable_checkpointing=False, **whole)
         images = ImageCrops(paths, crop_size=crop_size, crops=crops)
         loader = DataLoader(images, batch_size, num_workers=num_workers, pin_memory=torch.cuda.is_available())
         runner.predict(_Extraction(encoder), loader, return_predictions=False)
-        if runner.is_global_zero:
-            unfinished.replace(file)
-        runner.strategy.barrier()
     return np.load(file, mmap_mode="r")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -94,7 +95,7 @@ def validate(features: Array, scores: Array, splits: Sequence[Split], alpha: flo
         alpha: the penalty.
 
     """
-    _, predictions = _fit_splits(features, scores, splits, [alpha])
+    _, predictions = _fit_splits(features, scores, splits, [alpha], "Validation, splits")
     sides = [
         (prediction[0][split.val], scores[split.val]) for prediction, split in zip(predictions, splits, strict=True)
     ]
@@ -102,7 +103,7 @@ def validate(features: Array, scores: Array, splits: Sequence[Split], alpha: flo
 
 
 def _fit_splits(
-    features: Array, scores: Array, splits: Sequence[Split], alphas: Sequence[float], label: str | None = None
+    features: Array, scores: Array, splits: Sequence[Split], alphas: Sequence[float], label: str
 ) -> tuple[Moments, list[Array]]:
     """Fit every split's ridge path; return the moments of all rows, and each split's predictions (A, N).
 
@@ -112,7 +113,8 @@ def _fit_splits(
     means = torch.from_numpy(features.mean(axis=1, dtype=np.float64))  # linear: the mean crop predicts the mean
     everything = _moments(features, scores, np.arange(len(scores)))
     predictions = []
-    for split in tqdm(splits, desc=label, unit="split", disable=label is None):
+    quiet = rank_zero_only.rank != 0  # type: ignore[attr-defined]
+    for split in tqdm(splits, desc=label, unit="split", disable=quiet):
         held_out = _moments(features, scores, np.concatenate([split.val, split.test]))
         weights, intercepts = fit_ridge_moments(everything - held_out, penalties)
         predictions.append((weights @ means.T + intercepts[:, None]).numpy())

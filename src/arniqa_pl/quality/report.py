@@ -76,7 +76,7 @@ def scatter_figure(database: Database, results: Mapping[str, Regression]) -> Fig
         panel.set_xlabel(f"score in {database.name}")
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("predicted score")
-    figure.suptitle(f"{database.name}, test side of the first split, {len(results)} encoders")
+    figure.suptitle(f"{database.name}, test side of the first split")
     return figure
 
 

@@ -53,13 +53,12 @@ class RidgeValidation(Callback):
         means = []
         for index, (name, database) in enumerate(self.databases.items()):
             features = self._joined(index, len(database.table), pl_module)
-            if features is None:  # a shortened validation (fast_dev_run, limit_val_batches) has no rows to split
+            if features is None:  # a validation that was shortened on purpose (fast_dev_run, limit_val_batches)
                 continue
             srcc, plcc = validate(features, database.scores, self.splits[name], self.alpha)
             pl_module.log_dict({f"val/{name}/srcc": srcc, f"val/{name}/plcc": plcc})
             means.append(srcc)
-        if means:
-            pl_module.log("val/srcc", float(np.mean(means)), prog_bar=True)
+        pl_module.log("val/srcc", float(np.mean(means)) if means else float("nan"), prog_bar=True)
 
     def _joined(self, index: int, total: int, pl_module: LightningModule) -> Any:
         """Return one database's features (N, K, 2·D) in the order of its rows; None if rows are missing."""
