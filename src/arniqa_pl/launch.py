@@ -79,6 +79,7 @@ def tracked_run(cfg: DictConfig) -> Iterator[Any]:
     """
     import mlflow  # takes seconds: commands that do not track must not pay for it
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # after the import, which sets it to INFO
     Path(cfg.paths.runs_dir).mkdir(parents=True, exist_ok=True)
     logger = instantiate(cfg.logger)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
