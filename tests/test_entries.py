@@ -1,6 +1,7 @@
 """Each entry through its real command line, on real files and a real MLflow store."""
 
 import csv
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -73,7 +74,6 @@ def test_training_changes_the_encoder_and_keeps_the_best(trained):
     scorer = Scorer.load(folder / "runs/first/kadid10k.safetensors")
     for name, value in kept.state_dict().items():
         assert torch.equal(value, scorer.encoder.state_dict()[name]), name
-    assert (folder / "runs/first/checkpoints/last.ckpt").is_file()
 
 
 def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
@@ -84,7 +84,7 @@ def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
     assert tracked.info.status == "FINISHED"
     assert tracked.data.params["data/batch_size"] == "4"
     assert tracked.data.params["encoder/name"] == "mobilenet_v2"
-    assert tracked.data.tags["version.torch"] == torch.__version__
+    assert tracked.data.tags["version.torch"] == importlib.metadata.version("torch")
     frame = pd.read_csv(folder / "runs/first/results.csv")
     assert tracked.data.metrics["test/kadid10k/srcc"] == pytest.approx(frame["srcc"][0])
     assert tracked.data.metrics["untrained/kadid10k/srcc"] == pytest.approx(frame["srcc"][1])
@@ -190,7 +190,7 @@ def test_an_unreadable_image_is_a_row_and_an_exit_code(trained):
     assert "could not decode mixed/b.png" in bad["error"]
 
 
-def test_mistakes_are_told_in_sentences(trained, tmp_path):
+def test_mistakes_are_told_in_sentences(trained, demo_data, tmp_path):
     folder, _ = trained
     output = run(tmp_path, "train", "experiment=kadid", code=1)
     assert "Wanted KADID-10k in data/KADID10K/" in output
@@ -200,7 +200,8 @@ def test_mistakes_are_told_in_sentences(trained, tmp_path):
     assert "found no gone.safetensors" in run(folder, "predict", "scorer=gone.safetensors", "input=images", code=1)
     scorer = "scorer=runs/first/kadid10k.safetensors"
     assert "Wanted images to score in gone, found none" in run(folder, "predict", scorer, "input=gone", code=1)
-    assert "checkpoints/best.ckpt" in run(folder, "regress", "checkpoint=runs", code=1, PYTHONWARNINGS="")
+    data = f"paths.data_dir={demo_data}"
+    assert "no runs/checkpoints/best.ckpt" in run(folder, "regress", "checkpoint=runs", data, code=1)
 
 
 def test_paper_settings_run_on_the_demo_layout(demo_data, tmp_path):
@@ -213,7 +214,8 @@ def test_paper_settings_run_on_the_demo_layout(demo_data, tmp_path):
         "encoder.weights=none",
         "data.num_workers=0",
         "features.num_workers=0",
-        "data.batch_size=8",
+        "features.crops=1",
+        "data.batch_size=16",
         "features.crop_size=64",
         "trainer.max_epochs=1",
         "data.crop_size=64",

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 @launch.entry("predict")
 def main(cfg: DictConfig) -> None:
     """Score every image, and write path, score (in the database's scale) and quality (0 to 1, higher is better)."""
-    paths = find_images(Path(str(cfg.input)))
     scorer = Scorer.load(str(cfg.scorer))
+    paths = find_images(Path(str(cfg.input)))
     output = Path(str(cfg.output))
     output.parent.mkdir(parents=True, exist_ok=True)
     unreadable = 0
