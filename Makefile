@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## prepare the demo data, pre-train, regress, score: about 6 minutes on 2 CPU cores
-	@echo "make demo: about 6 minutes on 2 CPU cores without a GPU, under 4 GiB of memory."
+	@echo "make demo: about 6 minutes on 2 CPU cores without a GPU."
 	$(BIN)/python -m arniqa_pl.prepare
 	$(BIN)/python -m arniqa_pl.train experiment=demo hydra.run.dir=$(RUN)
 	$(BIN)/python -m arniqa_pl.predict scorer=$(RUN)/kadid10k.safetensors input=data/demo/KADIS700/ref_imgs output=$(RUN)/scores.csv

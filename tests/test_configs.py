@@ -37,7 +37,7 @@ def test_no_config_is_overlooked():
 def test_every_root_composes_and_resolves(root):
     missing = {"regress": ["checkpoint=x"], "predict": ["scorer=x", "input=x"]}
     cfg = composed(root, *missing.get(root, []))
-    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
 @pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] != "hydra"])
@@ -45,7 +45,7 @@ def test_every_option_composes_into_train(group, option):
     value = f"[{option}]" if group == "database" else option
     extra = ["databases.csv.path=x"] if option == "csv" else []
     cfg = composed("train", f"{group}={value}", *extra)
-    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
 @pytest.mark.parametrize("experiment", [option for group, option in OPTIONS if group == "experiment"])
