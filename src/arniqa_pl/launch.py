@@ -54,8 +54,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
 def keep_freed_memory() -> None:
     """Tell glibc to keep what is freed for the next step, instead of handing it back to the system.
 
-    Every step of a network on the CPU allocates the same hundreds of megabytes; getting them afresh from the system, page
-    by page, takes up to twice as long as the arithmetic. Other C libraries have no such call and are left as they are.
+    Every step of a network on the CPU allocates the same hundreds of megabytes; getting them afresh from the system,
+    page by page, takes up to twice as long as the arithmetic. Other C libraries have no such call.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
