@@ -1,10 +1,15 @@
+import os
 from pathlib import Path
 
-import numpy as np
-import pytest
-from PIL import Image
+# Before torch is imported, here and in every process that a test starts: the tests run in parallel, and two processes
+# with two threads each on two cores wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from arniqa_pl.demo import write_demo
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from arniqa_pl.demo import write_demo  # noqa: E402
 
 PHOTOS = Path(__file__).parents[1] / "src" / "arniqa_pl" / "data" / "photos"
 

@@ -35,7 +35,7 @@ def run(folder: Path, verb: str, *overrides: str, code: int = 0, **environment: 
     done = subprocess.run(
         [sys.executable, "-m", f"arniqa_pl.{verb}", *overrides],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "2"} | environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=300,
