@@ -5,11 +5,11 @@ from pathlib import Path
 # with two threads each on two cores wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy as np
+import pytest
+from PIL import Image
 
-from arniqa_pl.demo import write_demo  # noqa: E402
+from arniqa_pl.demo import write_demo
 
 PHOTOS = Path(__file__).parents[1] / "src" / "arniqa_pl" / "data" / "photos"
 
