@@ -15,7 +15,7 @@ from rich.console import Console
 
 from arniqa_pl import launch
 from arniqa_pl.data.databases import Database
-from arniqa_pl.data.splits import Split, digest, draw_splits
+from arniqa_pl.data.splits import Splits, find_splits
 from arniqa_pl.models.encoder import Encoder, load_encoder
 from arniqa_pl.quality.features import extract_features
 from arniqa_pl.quality.regression import Regression, regress
@@ -46,18 +46,21 @@ def main(cfg: DictConfig) -> float:
     return float(frame["srcc"].mean())
 
 
-def draw_database_splits(databases: Mapping[str, Database], ridge: DictConfig) -> dict[str, list[Split]]:
-    """Draw the splits of each database, disjoint by its groups."""
-    return {
-        name: draw_splits(database.table["group"].tolist(), ridge.num_splits, ridge.split_seed)
+def draw_database_splits(databases: Mapping[str, Database], ridge: DictConfig) -> dict[str, Splits]:
+    """Take the published or official splits of each database, or draw them; say which they are."""
+    splits = {
+        name: find_splits(database, count=ridge.num_splits, seed=ridge.split_seed, always_draw=ridge.always_draw)
         for name, database in databases.items()
     }
+    for name, found in splits.items():
+        log.info("%s: %d %s splits, digest %s", name, len(found), found.origin, found.digest)
+    return splits
 
 
 def regress_databases(
     encoders: Mapping[str, Encoder],
     databases: Mapping[str, Database],
-    splits: Mapping[str, list[Split]],
+    splits: Mapping[str, Splits],
     cfg: DictConfig,
     logger: Any,
 ) -> pd.DataFrame:
@@ -75,6 +78,8 @@ def regress_databases(
             features = extract_features(encoder, database.paths, trainer=instantiate(cfg.trainer), **cfg.features)
             results[name][title] = regress(features, database.scores, splits[name], alphas, label="Ridge, splits")
     frame = results_frame(results)
+    frame["split_origin"] = [splits[name].origin for name in frame["database"]]
+    frame["split_digest"] = [splits[name].digest for name in frame["database"]]
     _keep(results, frame, next(iter(encoders.values())), databases, splits, cfg, logger)
     return frame
 
@@ -85,7 +90,7 @@ def _keep(
     frame: pd.DataFrame,
     encoder: Encoder,
     databases: Mapping[str, Database],
-    splits: Mapping[str, list[Split]],
+    splits: Mapping[str, Splits],
     cfg: DictConfig,
     logger: Any,
 ) -> None:
@@ -117,7 +122,7 @@ def _keep(
     log.info("Scorers and results: %s", folder)
 
 
-def _scale(database: Database, result: Regression, splits: list[Split]) -> ScoreScale:
+def _scale(database: Database, result: Regression, splits: Splits) -> ScoreScale:
     return ScoreScale(
         database=database.name,
         higher_is_better=database.higher_is_better,
@@ -126,7 +131,7 @@ def _scale(database: Database, result: Regression, splits: list[Split]) -> Score
         alpha=result.alpha,
         srcc=float(np.median(result.srcc)),
         plcc=float(np.median(result.plcc)),
-        splits=digest(splits),
+        splits=splits.digest,
     )
 
 

@@ -29,7 +29,7 @@ def extract(encoder, paths, folder, trainer=TRAINER, crop_size=48):
 
 
 def test_rows_are_the_images_in_their_order(demo_data, encoder, tmp_path):
-    paths = kadid10k(str(demo_data / "KADID10K")).paths[:7]
+    paths = kadid10k.read(str(demo_data / "KADID10K")).paths[:7]
     features = extract(encoder, paths, tmp_path)
     assert features.shape == (7, 5, 1024)
     assert features.dtype == np.float32
@@ -43,7 +43,7 @@ def test_rows_are_the_images_in_their_order(demo_data, encoder, tmp_path):
 
 
 def test_cache_is_used_until_something_changes(demo_data, encoder, tmp_path):
-    paths = kadid10k(str(demo_data / "KADID10K")).paths[:4]
+    paths = kadid10k.read(str(demo_data / "KADID10K")).paths[:4]
 
     def files() -> set[str]:
         return {path.name for path in tmp_path.iterdir()}
@@ -69,7 +69,7 @@ def test_cache_is_used_until_something_changes(demo_data, encoder, tmp_path):
 
 
 def test_two_processes_share_the_images(demo_data, encoder, tmp_path):
-    paths = kadid10k(str(demo_data / "KADID10K")).paths[:5]  # an odd number: no image twice, none left out
+    paths = kadid10k.read(str(demo_data / "KADID10K")).paths[:5]  # an odd number: no image twice, none left out
     both = functools.partial(lightning.Trainer, accelerator="cpu", devices=2, strategy="ddp_spawn")
     np.testing.assert_allclose(
         extract(encoder, paths, tmp_path / "two", trainer=both), extract(encoder, paths, tmp_path / "one"), atol=1e-5
@@ -77,7 +77,7 @@ def test_two_processes_share_the_images(demo_data, encoder, tmp_path):
 
 
 def test_a_shortened_trainer_does_not_shorten_the_cache(demo_data, encoder, tmp_path):
-    paths = kadid10k(str(demo_data / "KADID10K")).paths[:7]
+    paths = kadid10k.read(str(demo_data / "KADID10K")).paths[:7]
     hasty = functools.partial(TRAINER, fast_dev_run=True, limit_predict_batches=1)
     np.testing.assert_array_equal(
         extract(encoder, paths, tmp_path / "hasty", trainer=hasty), extract(encoder, paths, tmp_path / "whole")
@@ -85,7 +85,7 @@ def test_a_shortened_trainer_does_not_shorten_the_cache(demo_data, encoder, tmp_
 
 
 def test_features_that_are_nan_are_no_cache(demo_data, tmp_path):
-    paths = kadid10k(str(demo_data / "KADID10K")).paths[:4]
+    paths = kadid10k.read(str(demo_data / "KADID10K")).paths[:4]
     broken = Encoder("resnet18")
     with torch.no_grad():
         broken.trunk.bn1.weight.fill_(torch.nan)
