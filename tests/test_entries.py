@@ -104,9 +104,16 @@ def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
         "config.yaml",
         "results.json",
         "results.md",
+        "results.xlsx",
+        "results.csv",
+        "results_by_type.csv",
+        "results_by_group.csv",
         "figures/degraded_pairs.png",
+        "figures/kadid10k_best.png",
+        "figures/kadid10k_groups.png",
         "figures/kadid10k_predictions.png",
         "figures/kadid10k_types.png",
+        "figures/kadid10k_worst.png",
         "scorers/kadid10k.safetensors",
     }
 

@@ -5,7 +5,7 @@ from sklearn.linear_model import Ridge
 
 from arniqa_pl.data.splits import draw_splits
 from arniqa_pl.errors import InputError
-from arniqa_pl.quality.regression import regress, validate
+from arniqa_pl.quality.regression import reference_differences, regress, thin_splits, validate
 
 ALPHAS = np.geomspace(1e-3, 1e3, 7).tolist()
 
@@ -44,8 +44,10 @@ def test_follows_the_protocol(problem):
     truths = [scores[split.test] for split in splits]
     np.testing.assert_allclose(result.srcc, [spearmanr(*pair)[0] for pair in zip(tests, truths, strict=True)])
     np.testing.assert_allclose(result.plcc, [pearsonr(*pair)[0] for pair in zip(tests, truths, strict=True)], atol=1e-6)
-    np.testing.assert_array_equal(result.rows, splits[0].test)
-    np.testing.assert_allclose(result.prediction, tests[0], atol=1e-6)
+    for found, split, wanted in zip(result.tests, splits, tests, strict=True):
+        np.testing.assert_array_equal(found.rows, split.test)
+        np.testing.assert_array_equal(found.score, scores[split.test])
+        np.testing.assert_allclose(found.prediction, wanted, atol=1e-6)
     everything = predict(features, scores, np.arange(60), np.arange(60), best)
     np.testing.assert_allclose(features.mean(1) @ result.weight.numpy() + result.bias, everything, atol=1e-6)
 
@@ -63,3 +65,42 @@ def test_broken_features_are_named(problem):
     features[17, 2, 3] = np.nan
     with pytest.raises(InputError, match="1 images, the first in row 17"):
         regress(features, scores, splits, ALPHAS, label="test")
+
+
+def test_a_share_of_the_references_trains_and_the_held_out_sides_stay(problem):
+    features, scores, splits = problem
+    groups = np.repeat(np.arange(12), 5)
+    thinned = thin_splits(splits, groups, 0.25, repeats=3, seed=5)
+    assert len(thinned) == 4 * 3
+    for number, split in enumerate(thinned):
+        whole = splits[number // 3]
+        np.testing.assert_array_equal(split.val, whole.val)
+        np.testing.assert_array_equal(split.test, whole.test)
+        kept = np.unique(groups[split.train])
+        assert len(kept) == round(0.25 * len(np.unique(groups[whole.train])))
+        np.testing.assert_array_equal(split.train, whole.train[np.isin(groups[whole.train], kept)])  # whole references
+    assert len({tuple(split.train) for split in thinned}) > 4
+
+    larger = thin_splits(splits, groups, 0.5, repeats=3, seed=5)
+    assert all(set(few.train) < set(more.train) for few, more in zip(thinned, larger, strict=True))
+    assert len(np.unique(groups[thin_splits(splits, groups, 0.01, 1, 5)[0].train])) == 1
+
+    result = regress(features, scores, thinned, ALPHAS, label="test")
+    for found, split in zip(result.tests, thinned, strict=True):
+        wanted = predict(features, scores, split.train, split.test, result.alpha)
+        np.testing.assert_allclose(found.prediction, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("fraction", [0, 1.1, -0.5])
+def test_shares_outside_0_to_1_are_refused(problem, fraction):
+    with pytest.raises(InputError, match=f"above 0 and up to 1, got {fraction}"):
+        thin_splits(problem[2], np.arange(60), fraction, 1, 0)
+
+
+def test_differences_from_the_references_are_absolute(problem, tmp_path):
+    features, _, _ = problem
+    references = features[:12] * 0.5
+    of_row = np.repeat(np.arange(12), 5)
+    found = reference_differences(features, references, of_row, tmp_path)
+    np.testing.assert_array_equal(found, [np.abs(references[r] - f) for r, f in zip(of_row, features, strict=True)])
+    assert not list(tmp_path.iterdir())

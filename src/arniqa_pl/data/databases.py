@@ -51,6 +51,12 @@ KADID10K_DISTORTIONS = (
 )  # fmt: skip
 """The 25 distortion types in the order of the numbers in KADID-10k's file names."""
 
+_GROUPS = (
+    ("blur", 3), ("color_distortion", 5), ("jpeg", 2), ("noise", 5),
+    ("brightness_change", 3), ("spatial_distortion", 5), ("sharpness_contrast", 2),
+)  # fmt: skip
+KADID10K_GROUPS = tuple(group for group, count in _GROUPS for _ in range(count))
+
 
 def kadid10k(root: str) -> Database:
     """KADID-10k (Lin et al., QoMEX 2019): 81 references × 25 distortions × 5 levels, scores 1 to 5.
@@ -85,6 +91,8 @@ def kadid10k(root: str) -> Database:
             "group": table["ref_img"],
             "distortion": [KADID10K_DISTORTIONS[int(number) - 1] for number in code[0]],
             "level": code[1].astype(int),
+            "reference": "images/" + table["ref_img"],
+            "distortion_group": [KADID10K_GROUPS[int(number) - 1] for number in code[0]],
         }
     )
     _check_scores(rows["score"], folder / "dmos.csv")
@@ -118,6 +126,8 @@ def csv(
             "group": table["group"] if "group" in table else table["image"],
             "distortion": table["distortion"].fillna("").astype(str) if "distortion" in table else "",
             "level": table["level"].fillna(0).astype(int) if "level" in table else 0,
+            "reference": table["reference"].fillna("").astype(str) if "reference" in table else "",
+            "distortion_group": "",
         }
     )
     _check_scores(rows["score"], file)

@@ -50,17 +50,16 @@ def fit_logistic(prediction: Scores, target: Scores) -> NDArray[np.float64]:
     if len(np.unique(first)) < 5 or np.ptp(second) == 0:
         return np.full(len(first), np.nan)
 
-    def curve(x: NDArray[np.float64], top: float, bottom: float, centre: float, width: float) -> NDArray[np.float64]:
+    x = (first - first.mean()) / first.std()
+    falls = x @ (second - second.mean()) < 0
+    ends = (second.min(), second.max()) if falls else (second.max(), second.min())
+
+    def curve(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        top, bottom, centre, width = parameters
         return (top - bottom) * special.expit((x - centre) / (abs(width) + 1e-12)) + bottom
 
-    x = (first - first.mean()) / first.std()
-    falls = np.sum(x * (second - second.mean())) < 0
-    ends = (second.min(), second.max()) if falls else (second.max(), second.min())
-    try:
-        parameters, _ = optimize.curve_fit(curve, x, second, p0=(*ends, 0.0, 0.5), maxfev=5000)
-    except RuntimeError:  # scipy's word for no convergence
-        return np.full(len(first), np.nan)
-    return curve(x, *parameters)
+    fit = optimize.least_squares(lambda parameters: curve(parameters) - second, (*ends, 0.0, 0.5), method="lm")
+    return curve(fit.x) if fit.success else np.full(len(first), np.nan)
 
 
 MEASURES = {"srcc": srcc, "plcc": plcc, "krcc": krcc, "rmse": rmse, "plcc_logistic": plcc_logistic}

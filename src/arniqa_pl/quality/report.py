@@ -202,8 +202,10 @@ def results_markdown(frame: pd.DataFrame) -> str:
     text = markdown(pd.DataFrame(lines))
     failed = frame["splits"] - frame["logistic_fits"]
     if failed.any():
-        text += f"\nThe logistic fit did not converge on {failed.sum()} of {frame['splits'].sum()} test sides; "
-        text += "they are left out of its lines.\n"
+        text += (
+            f"\nThere is no logistic curve on {failed.sum()} of {frame['splits'].sum()} test sides (the fit did not "
+        )
+        text += "converge, or fewer than five predictions differ): its lines leave them out.\n"
     return text
 
 
