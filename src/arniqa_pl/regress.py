@@ -72,8 +72,22 @@ def regress_databases(
     for name, database in databases.items():
         for title, encoder in encoders.items():
             log.info("Features of %d images of %s, encoder %s", len(database.table), name, title)
-            features = extract_features(encoder, database.paths, trainer=instantiate(cfg.trainer), **cfg.features)
-            results[name][title] = regress(features, database.scores, splits[name], alphas, label="Ridge, splits")
+            features = extract_features(
+                encoder,
+                database.paths,
+                trainer=instantiate(cfg.trainer),
+                short_side=database.short_side,
+                **cfg.features,
+            )
+            results[name][title] = regress(
+                features,
+                database.scores,
+                splits[name],
+                alphas,
+                standardise=cfg.ridge.standardise,
+                per_crop=cfg.ridge.per_crop,
+                label="Ridge, splits",
+            )
     frame = results_frame(results)
     _keep(results, frame, next(iter(encoders.values())), databases, splits, cfg, logger)
     return frame
@@ -105,6 +119,7 @@ def _keep(
             scale=_scale(database, results[name][TRAINED], splits[name]),
             crop_size=cfg.features.crop_size,
             crops=cfg.features.crops,
+            short_side=database.short_side,
         )
         scorer.save(folder / f"{name}.safetensors")
         client.log_artifact(run_id, str(folder / f"{name}.safetensors"), "scorers")
