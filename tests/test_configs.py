@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from arniqa_pl.launch import CONFIG_DIR
 
-ROOTS = ("train", "regress", "evaluate", "manifold", "predict", "prepare")
+ROOTS = ("train", "regress", "evaluate", "manifold", "predict", "prepare", "distort")
 OPTIONS = sorted(
     (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem)
     for file in CONFIG_DIR.rglob("*.yaml")
@@ -40,6 +40,7 @@ def test_every_root_composes_and_resolves(root):
         "evaluate": ["scorer=x"],
         "manifold": ["checkpoint=x"],
         "predict": ["scorer=x", "input=x"],
+        "distort": ["image=x"],
     }
     cfg = composed(root, *missing.get(root, []))
     assert OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

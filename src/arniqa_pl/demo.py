@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from arniqa_pl.data.databases import KADID10K_DISTORTIONS
 from arniqa_pl.data.datasets import derive_seed
-from arniqa_pl.data.images import IMAGE_SUFFIXES, read_image, to_tensor, to_unit
+from arniqa_pl.data.images import IMAGE_SUFFIXES, read_image, to_image, to_tensor, to_unit
 from arniqa_pl.distortions import CATALOG, distort
 from arniqa_pl.errors import InputError
 
@@ -84,7 +84,7 @@ def _write_database(folder: Path, photos: list[Path], seed: int) -> None:
         for kind, levels in _degraded(to_unit(to_tensor(pristine)), reference, seed):
             for level, pixels in enumerate(levels, start=1):
                 file = f"{name}_{kind:02d}_{level:02d}.png"
-                _save(Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy()), images / file)
+                _save(to_image(pixels), images / file)
                 rows.append((file, f"{name}.png", means[KADID10K_DISTORTIONS[kind - 1]][level - 1], 0.0))
     with (folder / "dmos.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)

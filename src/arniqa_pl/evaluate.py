@@ -89,6 +89,7 @@ def predict(scorer: Scorer, database: Database, cfg: DictConfig) -> np.ndarray:
         trainer=instantiate(cfg.trainer),
         crop_size=scorer.crop_size,
         crops=scorer.crops,
+        short_side=scorer.short_side,
         **cfg.features,
     )
     with torch.inference_mode():

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +33,18 @@ def main(cfg: DictConfig) -> None:
         raise InputError(f"Wanted methods out of {', '.join(METHODS)}, found {', '.join(sorted(unknown))}.")
     if cfg.methods:
         require_packages()
+    if cfg.query is not None and not Path(str(cfg.query)).is_file():
+        raise InputError(f"Wanted an image to find the nearest ones of, found no file {cfg.query}: name another query.")
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build(cfg.databases)
     encoder = load_encoder(str(cfg.checkpoint))
-    extract = partial(extract_features, encoder, trainer=instantiate(cfg.trainer), **cfg.features)
     with launch.tracked_run(cfg) as logger:
         for name, database in databases.items():
             log.info("Features of %d images of %s", len(database.table), name)
-            features = _centre(extract(database.paths))
-            query = None if cfg.query is None else _centre(extract([Path(str(cfg.query))]))[0]
+            policy = {**cfg.features, "trainer": instantiate(cfg.trainer), "short_side": database.short_side}
+            features = _centre(extract_features(encoder, database.paths, **policy))
+            paths = [] if cfg.query is None else [Path(str(cfg.query))]
+            query = _centre(extract_features(encoder, paths, **policy))[0] if paths else None
             _keep(name, database, features, query, cfg, logger)
 
 

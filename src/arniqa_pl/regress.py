@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +89,15 @@ def regress_databases(
             log.info("Features of %d images of %s, encoder %s", len(database.table), name, title)
             features = database_features(encoder, database, cfg)
             for share in sides:
-                label = "Ridge, splits" if share == 1 else f"Ridge on {share:.3g} of the references, splits"
-                found = regress(features, database.scores, sides[share][name], alphas, label=label)
-                results[share][name][title] = found
+                results[share][name][title] = regress(
+                    features,
+                    database.scores,
+                    sides[share][name],
+                    alphas,
+                    standardise=cfg.ridge.standardise,
+                    per_crop=cfg.ridge.per_crop,
+                    label="Ridge, splits" if share == 1 else f"Ridge on {share:.3g} of the references, splits",
+                )
     comparable = [title for title, encoder in encoders.items() if title != UNTRAINED and _as_published(encoder, cfg)]
     frame = beside_published(report.results_frame(results[1.0]), databases, comparable)
     _keep(results, frame, encoders, databases, splits, cfg, logger)
@@ -127,18 +132,19 @@ def _check_references(database: Database, wanted: bool) -> None:
 
 def database_features(encoder: Encoder, database: Database, cfg: DictConfig) -> Array:
     """Return (N, K, 2·D) features of a database's images; of full reference, their difference from the references'."""
-    extract = partial(extract_features, encoder, trainer=instantiate(cfg.trainer), **cfg.features)
-    features = extract(database.paths)
+    policy = {**cfg.features, "trainer": instantiate(cfg.trainer), "short_side": database.short_side}
+    features = extract_features(encoder, database.paths, **policy)
     if not cfg.regression.full_reference:
         return features
     names, of_row = np.unique(database.table["reference"].to_numpy(str), return_inverse=True)
-    references = extract([database.root / name for name in names])
+    references = extract_features(encoder, [database.root / name for name in names], **policy)
     return reference_differences(features, references, of_row, Path(cfg.features.cache_dir))
 
 
 def _as_published(encoder: Encoder, cfg: DictConfig) -> bool:
     five_crops = (cfg.features.crop_size, cfg.features.crops) == (224, 5)
-    return encoder.name == "resnet50" and five_crops and not cfg.regression.full_reference
+    as_usual = (cfg.ridge.standardise, cfg.ridge.per_crop, cfg.regression.full_reference) == (False, True, False)
+    return encoder.name == "resnet50" and five_crops and as_usual
 
 
 @rank_zero_only
@@ -199,6 +205,7 @@ def _scorer(encoder: Encoder, database: Database, result: Regression, splits: li
         scale=_scale(database, result, splits),
         crop_size=cfg.features.crop_size,
         crops=cfg.features.crops,
+        short_side=database.short_side,
     )
 
 

@@ -1,7 +1,12 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from arniqa_pl.data.splits import draw_splits
 from arniqa_pl.errors import InputError
@@ -50,6 +55,56 @@ def test_follows_the_protocol(problem):
         np.testing.assert_allclose(found.prediction, wanted, atol=1e-6)
     everything = predict(features, scores, np.arange(60), np.arange(60), best)
     np.testing.assert_allclose(features.mean(1) @ result.weight.numpy() + result.bias, everything, atol=1e-6)
+
+
+@pytest.mark.parametrize(("standardise", "per_crop"), [(True, True), (False, False)])
+def test_switches_change_the_fit_and_not_what_the_result_is_applied_to(problem, standardise, per_crop):
+    features, scores, splits = problem
+    features *= np.geomspace(0.1, 10, 24, dtype=np.float32)
+    result = regress(features, scores, splits, [0.5], standardise=standardise, per_crop=per_crop, label="test")
+
+    def fitted(rows):
+        model = make_pipeline(StandardScaler(), Ridge(alpha=0.5)) if standardise else Ridge(alpha=0.5)
+        chosen = features[rows].astype(np.float64)
+        return model.fit(
+            *((chosen.reshape(-1, 24), scores[rows].repeat(5)) if per_crop else (chosen.mean(1), scores[rows]))
+        )
+
+    means = features.mean(1, dtype=np.float64)
+    wanted = fitted(splits[0].train).predict(means[splits[0].test])
+    np.testing.assert_allclose(result.tests[0].prediction, wanted, atol=1e-6 * scores.std())
+    wanted = fitted(np.arange(60)).predict(means)
+    np.testing.assert_allclose(means @ result.weight.numpy() + result.bias, wanted, atol=1e-6 * scores.std())
+
+
+_BOUNDED = """
+import resource, sys
+import numpy as np
+from arniqa_pl.data.splits import draw_splits
+from arniqa_pl.quality.regression import regress
+
+def run(features):
+    scores = np.linspace(0, 1, len(features))
+    regress(features, scores, draw_splits(range(len(features)), count=2), [0.1, 1.0], label="test")
+
+features = np.lib.format.open_memmap(sys.argv[1], mode="r")
+run(features[:300])  # loads the libraries
+used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + features.nbytes // 6,) * 2)
+try:
+    features.mean(axis=1, dtype=np.float64)
+    sys.exit("the limit does not bite")
+except MemoryError:
+    run(features)
+"""
+
+
+def test_memory_does_not_grow_with_the_database(tmp_path):
+    features = np.lib.format.open_memmap(tmp_path / "f.npy", mode="w+", dtype=np.float32, shape=(60_000, 5, 256))
+    features[:, 0] = np.random.default_rng(0).standard_normal((60_000, 256), np.float32)
+    features.flush()
+    done = subprocess.run([sys.executable, "-c", _BOUNDED, tmp_path / "f.npy"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_validation_is_the_median_on_the_validation_sides(problem):

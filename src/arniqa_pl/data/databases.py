@@ -22,6 +22,7 @@ class Database:
             rows of one group never stand on two sides of a split), distortion (name or ""), level (1.. or 0).
         score_range: nominal lowest and highest score.
         higher_is_better: True for opinion scores (MOS), False for differential ones (DMOS).
+        short_side: what its images are resized to before they are cropped, in pixels (512 for SPAQ); None: as they are.
 
     """
 
@@ -30,6 +31,7 @@ class Database:
     table: pd.DataFrame
     score_range: tuple[float, float]
     higher_is_better: bool
+    short_side: int | None = None
 
     @property
     def scores(self) -> NDArray[np.float64]:

@@ -51,6 +51,11 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+def to_image(image: Tensor) -> Image.Image:
+    """Return an image (3, H, W) in [0, 1] as eight-bit RGB, rounded to the nearest value."""
+    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
 def to_unit(images: Tensor) -> Tensor:
     """Return uint8 images (…, 3, H, W) as float32 in [0, 1]."""
     return images.float().div_(255)
