@@ -19,6 +19,7 @@ from hydra.utils import instantiate
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -74,20 +75,30 @@ def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
     """Instantiate configs by name; what is wrong with any of them is told at once, not one run at a time.
 
     Raises:
-        InputError: joins the messages of all that could not be built.
+        InputError: joins the messages of all that could not be built, or are databases without all their images.
 
     """
     built, errors = {}, []
     for name, config in configs.items():
         try:
-            built[name] = instantiate(config)
-        except InstantiationException as error:
-            if not isinstance(error.__cause__, InputError):
-                raise
-            errors.append(str(error.__cause__))
+            built[name] = read_input(config)
+            if isinstance(built[name], Database):
+                built[name].require_images()
+        except InputError as error:
+            errors.append(str(error))
     if errors:
         raise InputError("\n".join(errors))
     return built
+
+
+def read_input(config: DictConfig) -> Any:
+    """Instantiate a config; an InputError comes through as it is, not inside one of Hydra's."""
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, InputError):
+            raise
+        raise error.__cause__ from None
 
 
 @contextmanager

@@ -1,21 +1,64 @@
-"""python -m arniqa_pl.prepare: write the demo data in the databases' own layouts."""
+"""python -m arniqa_pl.prepare [demo]: write the demo data in the databases' own layouts.
+
+python -m arniqa_pl.prepare check database=kadid10k [decode=true]: say what a database's folder holds and lacks.
+"""
 
 import logging
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.console import Console
 
 from arniqa_pl import launch
-from arniqa_pl.demo import write_demo
+from arniqa_pl.data.check import check_database, findings_table
+from arniqa_pl.demo import NOTE, write_demo
+from arniqa_pl.errors import InputError
 
 log = logging.getLogger(__name__)
 
 
 @launch.entry("prepare")
-def main(cfg: DictConfig) -> None:
+def demo(cfg: DictConfig) -> None:
     """Write the demo data."""
     write_demo(Path(cfg.output), pristine=cfg.pristine, seed=cfg.seed)
     log.info("Demo data: %s", cfg.output)
+
+
+@launch.entry("prepare_check")
+def check(cfg: DictConfig) -> None:
+    """Print a table for each database, then what is wrong; fail if anything is."""
+    console, faults = Console(), 0
+    for name, config in cfg.databases.items():
+        try:
+            database = launch.read_input(config)
+        except InputError as error:
+            console.print(f"{name}: {error}\n", soft_wrap=True, highlight=False)
+            faults += 1
+            continue
+        excerpt = (database.root.parent / NOTE).is_file()
+        findings = check_database(database, decode=cfg.decode, excerpt=excerpt)
+        title = f"{database.name} in {database.root}" + (
+            ": written by the demo, an excerpt on purpose" if excerpt else ""
+        )
+        console.print(findings_table(title, findings))
+        told = [finding.fault for finding in findings if finding.fault] or ["Nothing is wrong."]
+        console.print(*told, "", sep="\n", soft_wrap=True, highlight=False)
+        faults += sum(bool(finding.fault) and not finding.excused for finding in findings)
+    if faults:
+        raise InputError(f"Wanted {', '.join(cfg.databases)} without a fault, found {faults}: see above.")
+
+
+VERBS = {"demo": demo, "check": check}
+"""Each has a root config of its own: conf/prepare.yaml, or conf/prepare_<verb>.yaml."""
+
+
+def main() -> None:
+    """Run the verb named by the first word, demo if there is none: Hydra knows overrides and flags only."""
+    verb = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1].isidentifier() else "demo"
+    if verb not in VERBS:
+        sys.exit(f"Wanted python -m arniqa_pl.prepare {' | '.join(VERBS)}, got {verb!r}.")
+    VERBS[verb]()
 
 
 if __name__ == "__main__":

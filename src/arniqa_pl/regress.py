@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from arniqa_pl import launch
 from arniqa_pl.data.databases import Database
-from arniqa_pl.data.splits import Split, digest, draw_splits
+from arniqa_pl.data.splits import Split, Splits, find_splits
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.encoder import Encoder, load_encoder
 from arniqa_pl.quality import figures, report
@@ -56,18 +56,21 @@ def _runs_of_sweep(folder: Path) -> list[Path]:
     return sorted(file.parents[1] for file in folder.glob("*/checkpoints/best.ckpt"))
 
 
-def draw_database_splits(databases: Mapping[str, Database], ridge: DictConfig) -> dict[str, list[Split]]:
-    """Draw the splits of each database, disjoint by its groups."""
-    return {
-        name: draw_splits(database.table["group"].tolist(), ridge.num_splits, ridge.split_seed)
+def draw_database_splits(databases: Mapping[str, Database], ridge: DictConfig) -> dict[str, Splits]:
+    """Take the published or official splits of each database, or draw them; say which they are."""
+    splits = {
+        name: find_splits(database, count=ridge.num_splits, seed=ridge.split_seed, always_draw=ridge.always_draw)
         for name, database in databases.items()
     }
+    for name, found in splits.items():
+        log.info("%s: %d %s splits, digest %s", name, len(found), found.origin, found.digest)
+    return splits
 
 
 def regress_databases(
     encoders: Mapping[str, Encoder],
     databases: Mapping[str, Database],
-    splits: Mapping[str, list[Split]],
+    splits: Mapping[str, Splits],
     cfg: DictConfig,
     logger: Any,
 ) -> pd.DataFrame:
@@ -100,17 +103,20 @@ def regress_databases(
                 )
     comparable = [title for title, encoder in encoders.items() if title != UNTRAINED and _as_published(encoder, cfg)]
     frame = beside_published(report.results_frame(results[1.0]), databases, comparable)
+    frame["split_origin"] = [splits[name].origin for name in frame["database"]]
+    frame["split_digest"] = [splits[name].digest for name in frame["database"]]
     _keep(results, frame, encoders, databases, splits, cfg, logger)
     return frame
 
 
 def _training_sides(
-    databases: Mapping[str, Database], splits: Mapping[str, list[Split]], cfg: DictConfig
-) -> dict[float, Mapping[str, list[Split]]]:
+    databases: Mapping[str, Database], splits: Mapping[str, Splits], cfg: DictConfig
+) -> dict[float, Mapping[str, Sequence[Split]]]:
     """Return the splits as they are (1.0), and with each smaller share of their training references."""
     asked = cfg.regression.train_fraction
     shares = [float(share) for share in (asked if isinstance(asked, ListConfig) else [asked])]
-    return {1.0: splits} | {
+    whole: dict[float, Mapping[str, Sequence[Split]]] = {1.0: splits}
+    return whole | {
         share: {
             name: thin_splits(
                 splits[name], database.table["group"].tolist(), share, cfg.regression.repeats, cfg.ridge.split_seed
@@ -153,7 +159,7 @@ def _keep(
     frame: pd.DataFrame,
     encoders: Mapping[str, Encoder],
     databases: Mapping[str, Database],
-    splits: Mapping[str, list[Split]],
+    splits: Mapping[str, Splits],
     cfg: DictConfig,
     logger: Any,
 ) -> None:
@@ -197,7 +203,7 @@ def _metrics(frame: pd.DataFrame, trained: list[str]) -> dict[str, float]:
     return metrics
 
 
-def _scorer(encoder: Encoder, database: Database, result: Regression, splits: list[Split], cfg: DictConfig) -> Scorer:
+def _scorer(encoder: Encoder, database: Database, result: Regression, splits: Splits, cfg: DictConfig) -> Scorer:
     return Scorer(
         encoder,
         result.weight,
@@ -209,7 +215,7 @@ def _scorer(encoder: Encoder, database: Database, result: Regression, splits: li
     )
 
 
-def _scale(database: Database, result: Regression, splits: list[Split]) -> ScoreScale:
+def _scale(database: Database, result: Regression, splits: Splits) -> ScoreScale:
     return ScoreScale(
         database=database.name,
         higher_is_better=database.higher_is_better,
@@ -218,7 +224,7 @@ def _scale(database: Database, result: Regression, splits: list[Split]) -> Score
         alpha=result.alpha,
         srcc=float(np.median(result.srcc)),
         plcc=float(np.median(result.plcc)),
-        splits=digest(splits),
+        splits=splits.digest,
     )
 
 

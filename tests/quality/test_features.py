@@ -53,7 +53,7 @@ def encoder(tmp_path):
 
 @pytest.fixture
 def paths(demo_data):
-    return kadid10k(str(demo_data / "KADID10K")).paths[:7]
+    return kadid10k.read(str(demo_data / "KADID10K")).paths[:7]
 
 
 def extract(encoder, paths, folder, trainer=TRAINER, crop_size=48, batch_size=3, short_side=None):

@@ -1,3 +1,4 @@
+import dataclasses
 import statistics
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from arniqa_pl.data.databases import Database
+from arniqa_pl.data.databases import Database, kadid10k
 from arniqa_pl.quality.published import beside_published, published
 from arniqa_pl.quality.regression import HeldOut, Regression
 from arniqa_pl.quality.report import (
@@ -156,11 +157,13 @@ def test_a_fit_that_does_not_converge_is_said(database):
 
 def test_published_numbers_stand_beside_their_own_setting_only(database, results):
     complete = pd.DataFrame({"image": ["x"] * 10125, "score": 1.0})
-    whole = Database("kadid10k", database.root, complete, (1.0, 5.0), True)
+    whole = Database("kadid10k", database.root, complete, (1.0, 5.0), True, release=kadid10k.RELEASE)
+    part = dataclasses.replace(whole, table=complete[1:])
     facts = published(whole).set_index("method")
     assert facts.loc["ARNIQA", ["srcc", "plcc"]].tolist() == [0.908, 0.912]
     assert set(facts.index) == {"ARNIQA", "CONTRIQUE", "Re-IQA"}
     assert published(database).empty
+    assert published(part).empty
     assert published(whole, trained_on="clive")["srcc"].tolist() == [0.426]
     frame = beside_published(results_frame(results), {"kadid10k": whole}, ["a"]).set_index("encoder")
     assert frame.loc["a", "published_srcc"] == 0.908

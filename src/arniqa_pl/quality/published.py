@@ -18,8 +18,8 @@ def published(database: Database, trained_on: str | None = None) -> pd.DataFrame
     """
     with resources.as_file(resources.files("arniqa_pl.quality") / "published.csv") as file:
         facts = pd.read_csv(file)
-    same = (facts["database"] == database.name) & (facts["images"] == len(database.table))
-    same &= facts["trained_on"] == (trained_on or database.name)
+    complete = database.release is not None and len(database.table) == database.release.rows
+    same = complete & (facts["database"] == database.name) & (facts["trained_on"] == (trained_on or database.name))
     return facts.loc[same, ["method", "srcc", "plcc", "source"]].reset_index(drop=True)
 
 
