@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops
+from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops, with_short_side
 
 
 def corners(crop: torch.Tensor) -> tuple[int, int]:
@@ -16,6 +16,13 @@ def test_half_scale_is_pillows_bicubic_with_sides_rounded_down():
     half = half_scale(image)
     assert half.size == (31, 20)
     np.testing.assert_array_equal(half, image.resize((31, 20), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize(("size", "wanted"), [((60, 41), (29, 20)), ((41, 60), (20, 29)), ((10, 10), (20, 20))])
+def test_the_short_side_is_resized_bicubically_and_the_long_one_follows(size, wanted):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8))
+    np.testing.assert_array_equal(with_short_side(image, 20), image.resize(wanted, Image.Resampling.BICUBIC))
+    assert with_short_side(image, None) is image
 
 
 def test_centre_and_corner_crops_lie_where_the_protocol_says(numbered):

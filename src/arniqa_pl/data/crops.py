@@ -14,6 +14,14 @@ def half_scale(image: Image.Image) -> Image.Image:
     return image.resize((max(image.width // 2, 1), max(image.height // 2, 1)), Image.Resampling.BICUBIC)
 
 
+def with_short_side(image: Image.Image, side: int | None) -> Image.Image:
+    """Return the image resized to a short side in pixels, bicubic, the long one rounded down; None: as it is."""
+    if side is None:
+        return image
+    short = min(image.size)
+    return image.resize((image.width * side // short, image.height * side // short), Image.Resampling.BICUBIC)
+
+
 def random_crops(scales: Iterable[Image.Image], size: int, generator: Generator) -> Tensor:
     """Cut one random crop out of each scale of an image, independently.
 

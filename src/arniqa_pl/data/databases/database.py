@@ -66,6 +66,7 @@ class Database:
         score_range: nominal lowest and highest score.
         higher_is_better: True for opinion scores (MOS), False for differential ones (DMOS).
         release: what is to be expected of it; None for a user's own.
+        short_side: what its images are resized to before they are cropped, in pixels (512 for SPAQ); None: as they are.
 
     """
 
@@ -75,6 +76,7 @@ class Database:
     score_range: tuple[float, float]
     higher_is_better: bool
     release: Release | None = None
+    short_side: int | None = None
 
     @property
     def scores(self) -> NDArray[np.float64]:
