@@ -1,7 +1,8 @@
 """Feature extraction from image files against the bare encoder's forward pass on the same crops, in one run.
 
-Bare: the encoder in inference mode on batches of normalised crops that are in memory already. Extraction: `extract_features` as the
-command calls it, with one loader process: decoding, cropping, normalising, forward pass, writing, its cache empty. The two take turns. Exits with 1 if extraction keeps less than 0.90 of the bare throughput.
+Bare: the encoder in inference mode on batches of normalised crops that are in memory already. Extraction:
+`extract_features` as the command calls it, with one loader process: decoding, cropping, normalising, forward pass,
+writing, its cache empty. The two take turns. Exits with 1 if extraction keeps less than 0.90 of the bare throughput.
 
 Command: python benchmarks/extraction.py (2 CPU cores, about 4 minutes).
 """

@@ -82,6 +82,8 @@ def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
     experiment = client.get_experiment_by_name("demo")
     (tracked,) = client.search_runs([experiment.experiment_id])
     assert tracked.info.status == "FINISHED"
+    assert tracked.info.run_name == "first"  # the run's folder
+    assert "| SRCC |" in tracked.data.tags["mlflow.note.content"]
     assert tracked.data.params["data/batch_size"] == "4"
     assert tracked.data.params["encoder/name"] == "mobilenet_v2"
     assert tracked.data.tags["version.torch"] == importlib.metadata.version("torch")

@@ -130,7 +130,7 @@ def tracked_run(cfg: DictConfig) -> Iterator[Any]:
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # after the import, which sets it to INFO
     Path(cfg.paths.runs_dir).mkdir(parents=True, exist_ok=True)
-    logger = instantiate(cfg.logger)
+    logger = instantiate(cfg.logger, run_name=Path(cfg.paths.run_dir).name)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         yield logger
         return
