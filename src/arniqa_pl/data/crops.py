@@ -18,8 +18,8 @@ _MARGIN = 4  # source pixels on either side that the bicubic kernel sees at half
 def half_scale(image: Image.Image) -> Image.Image:
     """Return the image at (W // 2, H // 2), bicubic: the second scale of every feature (ARNIQA, section 3.3).
 
-    PyTorch's antialiased bicubic kernel on bytes: seven times as fast as Pillow's, and in photographs about one value
-    in 20,000 differs from it, by one of 255 levels.
+    PyTorch's antialiased bicubic kernel on bytes: seven times as fast as Pillow's; about one value in a thousand
+    differs from Pillow's, by one of 255 levels.
     """
     width, height = _half_size(image)
     return Image.fromarray(_half_region(image, (0, 0, width, height)).permute(1, 2, 0).numpy())

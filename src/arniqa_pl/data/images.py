@@ -56,14 +56,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Transparent places show white. Of 16-bit channels the upper half is kept.
 
     Raises:
-        ValueError: the pixels are floats or 32-bit integers, whose black and white nobody knows.
+        InputError: the pixels are floats or 32-bit integers, whose black and white nobody knows.
 
     """
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would clip at 255
     if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of the type {image.mode!r} (32 bits) have no known range")
+        raise InputError(f"wanted 8 or 16 bits a channel, got 32 (mode {image.mode}), whose range is not known")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)

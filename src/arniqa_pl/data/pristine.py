@@ -1,8 +1,7 @@
-"""The pristine photographs that pre-training learns from: where they are, and which of them are fit for it."""
+"""Where the pristine photographs are that pre-training learns from."""
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -102,77 +101,3 @@ def _listed(file: Path) -> list[str]:
             f"{missing[0]!r}: paths in it are relative to its own folder."
         )
     return names
-
-
-@dataclass(frozen=True)
-class Fitness:
-    """What one photograph measures, and why it may not be pristine enough to learn from.
-
-    Attributes:
-        side: the shorter side, in pixels.
-        sharpness: variance of the Laplacian (4 neighbours) of the luma, in squared grey levels (Pech-Pacheco et al.,
-            "Diatom autofocusing in brightfield microscopy", 2000); it falls as a photograph gets blurred.
-        blockiness: mean luma step across the borders of 8×8 blocks over the mean step elsewhere (after Wang, Sheikh
-            and Bovik, "No-reference perceptual quality assessment of JPEG compressed images", 2002): about 1 without
-            JPEG blocks.
-        flat: share of 8×8 blocks of a single grey: what a damaged JPEG file, a frame or a drawing leaves.
-        error: why it cannot be decoded; then nothing else is known.
-
-    """
-
-    side: int = 0
-    sharpness: float = float("nan")
-    blockiness: float = float("nan")
-    flat: float = float("nan")
-    error: str = ""
-
-
-def measure_photo(path: Path) -> Fitness:
-    """Decode and measure a photograph."""
-    try:
-        image = read_image(path)
-    except InputError as error:
-        return Fitness(error=str(error))
-    luma = np.asarray(image.convert("L"), dtype=np.float32)
-    side = min(luma.shape)
-    if side < 16:  # too small to have two blocks; flagged by its side anyway
-        return Fitness(side=side)
-    neighbours = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
-    rows, columns = (length // 8 * 8 for length in luma.shape)
-    blocks = luma[:rows, :columns].reshape(rows // 8, 8, columns // 8, 8)
-    flat = blocks.max(axis=(1, 3)) == blocks.min(axis=(1, 3))
-    return Fitness(
-        side=side,
-        sharpness=float(np.var(neighbours - 4 * luma[1:-1, 1:-1])),
-        blockiness=_blockiness(luma),
-        flat=float(flat.mean()),
-    )
-
-
-def _blockiness(luma: np.ndarray) -> float:
-    """Return the mean step between neighbours across the 8×8 grid over the mean of all other steps; 1 if all is flat."""
-    borders, others = [], []
-    for steps in (np.abs(np.diff(luma, axis=0)).mean(axis=1), np.abs(np.diff(luma, axis=1)).mean(axis=0)):
-        on_grid = np.arange(1, len(steps) + 1) % 8 == 0
-        borders.append(steps[on_grid].mean())
-        others.append(steps[~on_grid].mean())
-    return float(sum(borders) / sum(others)) if sum(others) else 1.0
-
-
-def screen_photos(
-    measured: Sequence[Fitness], *, min_side: int, min_sharpness: float, max_blockiness: float, max_flat: float
-) -> list[list[str]]:
-    """Return what is wrong with each photograph: any of unreadable, small, blurred, blocky, flat."""
-    problems = []
-    for each in measured:
-        if each.error:
-            problems.append(["unreadable"])
-            continue
-        found = {
-            "small": each.side < min_side,
-            "blurred": each.sharpness < min_sharpness,
-            "blocky": each.blockiness > max_blockiness,
-            "flat": each.flat > max_flat,
-        }
-        problems.append([name for name, wrong in found.items() if wrong])
-    return problems
