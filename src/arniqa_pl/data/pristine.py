@@ -60,10 +60,16 @@ class PhotoFiles:
         """Return the file of a photograph."""
         return Path(os.fsdecode(self._paths[index]))
 
+    def name(self, index: int) -> str:
+        """Return what to call a photograph: the same on every machine."""
+        return self._names[index].decode(errors="replace")
+
     def table(self) -> pd.DataFrame:
-        """Return the columns image and bytes."""
-        sizes = [self.path(index).stat().st_size for index in range(len(self))]
-        return pd.DataFrame({"image": [name.decode(errors="replace") for name in self._names], "bytes": sizes})
+        """Return the columns image and bytes; a file that is not there has -1."""
+        rows = [(self.name(index), self.path(index)) for index in range(len(self))]
+        return pd.DataFrame(
+            [(name, path.stat().st_size if path.exists() else -1) for name, path in rows], columns=["image", "bytes"]
+        )
 
 
 def find_photos(source: str | Sequence[str]) -> PhotoFiles:
@@ -93,7 +99,10 @@ def find_photos(source: str | Sequence[str]) -> PhotoFiles:
 
 
 def _listed(file: Path) -> list[str]:
-    names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        names = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"Wanted a text file with the path of a photograph on each line, {file} is no text.") from error
     missing = [name for name in names if not (file.parent / name).is_file()]
     if missing:
         raise InputError(

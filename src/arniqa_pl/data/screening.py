@@ -1,5 +1,6 @@
 """Which photographs are pristine enough to learn from: every one decoded and measured once, before any training."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -99,6 +100,11 @@ def _blockiness(luma: NDArray[np.float32]) -> float:
     return borders / others if others else 1.0
 
 
+def report_file(output: Path | str) -> Path:
+    """Return where the report on a list of photographs lies: beside it."""
+    return Path(output).with_suffix(".csv")
+
+
 def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave_out: Sequence[str]) -> int:
     """Write which photographs to learn from as a text file, and beside it the report on all of them as a CSV.
 
@@ -117,7 +123,7 @@ def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave
     """
     if unknown := set(leave_out) - set(PROBLEMS):
         raise InputError(f"Wanted leave_out to name some of {', '.join(PROBLEMS)}, got {', '.join(sorted(unknown))}.")
-    report = output.with_suffix(".csv")
+    report = report_file(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(report, index=False)
     unreadable = table["error"] != ""
@@ -129,7 +135,6 @@ def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave
     kept = [index for index, problems in enumerate(table["problems"]) if not set(problems.split()) & set(leave_out)]
     if not kept:
         raise InputError(f"Wanted photographs to learn from, all {len(table)} are left out: see {report}.")
-    folder = output.parent.resolve()
-    lines = [photos.path(index).resolve().relative_to(folder, walk_up=True) for index in kept]
+    lines = [os.path.relpath(photos.path(index), output.parent) for index in kept]
     output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return len(kept)
