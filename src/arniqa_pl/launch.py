@@ -152,20 +152,22 @@ def versions() -> dict[str, str]:
 
 
 @rank_zero_only
-def log_dataset(name: str, table: pd.DataFrame, root: Path, context: str) -> None:
+def log_dataset(name: str, table: pd.DataFrame, root: Path | str, context: str) -> None:
     """Record on the active MLflow run which rows it saw: a digest of every path, file size and further column.
 
     Args:
         name: what the data set is called.
-        table: a row for each image; the column image holds paths relative to root.
-        root: folder of the images.
+        table: a row for each image; the column image holds paths relative to root, bytes (if there) their sizes.
+        root: folder of the images, or another source with sizes in the table.
         context: what they were used for.
 
     """
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
 
-    sizes = [(root / image).stat().st_size for image in table["image"]]
-    digest = hashlib.sha256(table.assign(bytes=sizes).to_csv(index=False).encode()).hexdigest()[:16]
-    dataset = from_pandas(table.astype(str), source=str(root.resolve()), name=name, digest=digest)
+    if "bytes" not in table:
+        table = table.assign(bytes=[(Path(root) / image).stat().st_size for image in table["image"]])
+    digest = hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]
+    source = str(root.resolve()) if isinstance(root, Path) else root
+    dataset = from_pandas(table.astype(str), source=source, name=name, digest=digest)
     mlflow.log_input(dataset, context=context)
