@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -79,15 +80,18 @@ def _write_database(folder: Path, photos: list[Path], seed: int) -> None:
     images.mkdir(parents=True, exist_ok=True)
     means = _mean_scores()
     rows = []
-    for reference, photo in enumerate(tqdm(photos, desc=f"Writing {folder}", unit="reference"), start=1):
-        name = f"I{reference:02d}"
-        pristine = _resized(photo)
-        _save(pristine, images / f"{name}.png")
-        for kind, levels in _degraded(to_unit(to_tensor(pristine)), reference, seed):
-            for level, pixels in enumerate(levels, start=1):
-                file = f"{name}_{kind:02d}_{level:02d}.png"
-                _save(to_image(pixels), images / file)
-                rows.append((file, f"{name}.png", means[TYPES[kind - 1]][level - 1], 0.0))
+    with ThreadPoolExecutor() as pool:  # compressing takes longer than distorting, and lets go of the interpreter
+        for reference, photo in enumerate(tqdm(photos, desc=f"Writing {folder}", unit="reference"), start=1):
+            name = f"I{reference:02d}"
+            pristine = _resized(photo)
+            saved = [pool.submit(_save, pristine, images / f"{name}.png")]
+            for kind, levels in _degraded(to_unit(to_tensor(pristine)), reference, seed):
+                for level, pixels in enumerate(levels, start=1):
+                    file = f"{name}_{kind:02d}_{level:02d}.png"
+                    saved.append(pool.submit(_save, to_image(pixels), images / file))
+                    rows.append((file, f"{name}.png", means[TYPES[kind - 1]][level - 1], 0.0))
+            for each in saved:
+                each.result()
     with (folder / "dmos.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("dist_img", "ref_img", "dmos", "var"))
