@@ -86,7 +86,7 @@ GOOD = {"train": [0, 1, 2], "val": [3, 4], "test": [6, 7]}
         ({"val": [2, 4]}, r"no row on two sides .* found row 2 in train and val"),
         ({"test": [5, 7]}, r"no group .* found r1 in val and test"),
         ({"test": [6, -1]}, r"at least 2 rows on the test side .* found 1"),
-        ({"test": [6.0, 7.0]}, r"Wanted integers .* test\.npy, found float64 \(2,\)"),
+        ({"test": [6.0, 7.0]}, r"Wanted integers .*test\.npy, found float64 \(2,\)"),
         ({"test": [[[6, 7]]]}, r"found int64 \(1, 1, 2\)"),
         ({"val": [[3, 4], [3, 4]]}, r"as many splits .* found 1, 2, 1"),
     ],
