@@ -138,7 +138,7 @@ def _named_twice(database: Database) -> Finding:
 def _splits(database: Database) -> Finding:
     """Read the splits that the database brings, which proves them."""
     sizes = database.release.split_sizes if database.release else None
-    wanted = f"published: up to {' / '.join(map(str, sizes))} rows" if sizes else ""
+    wanted = f"published, ≤ {'/'.join(map(str, sizes))} rows" if sizes else ""
     try:
         splits = find_splits(database, count=10, seed=0, always_draw=False)
     except InputError as error:
@@ -146,7 +146,7 @@ def _splits(database: Database) -> Finding:
     if splits.origin == "drawn":
         return Finding("splits", "none: they are drawn", wanted)
     largest = (max(map(len, side)) for side in zip(*((s.train, s.val, s.test) for s in splits), strict=True))
-    return Finding("splits", f"{len(splits)} {splits.origin}: up to {' / '.join(map(str, largest))} rows", wanted)
+    return Finding("splits", f"{len(splits)} {splits.origin}, ≤ {'/'.join(map(str, largest))} rows", wanted)
 
 
 def _decoded(database: Database) -> list[Finding]:
