@@ -52,7 +52,7 @@ def main() -> int:
     kept = []
     with tempfile.TemporaryDirectory() as folder:
         write_demo(Path(folder), pristine=22, seed=27)
-        every = kadid10k(f"{folder}/KADID10K").paths
+        every = kadid10k.read(f"{folder}/KADID10K").paths
         for name, count in IMAGES.items():
             encoder = Encoder(name).eval()
             paths = every[:: len(every) // count][:count]
