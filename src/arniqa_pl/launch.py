@@ -45,6 +45,8 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
         def run(cfg: DictConfig) -> Any:
             logging.captureWarnings(True)
             keep_freed_memory()
+            if rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning starts the command again for each device
+                logging.getLogger().setLevel(logging.WARNING)
             try:
                 return command(cfg)
             except InputError as error:

@@ -101,7 +101,7 @@ def _make_room(file: Path, shape: tuple[int, int, int]) -> None:
     """Make a file of NaN, unless there is one of this shape already."""
     try:
         stored = open_memmap(file, mode="r")
-        if (stored.shape, stored.dtype) == (shape, np.float32):
+        if stored.shape == shape and stored.dtype == np.float32:
             return
         found = f"{stored.dtype} {stored.shape}"
     except ValueError as error:
