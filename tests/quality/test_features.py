@@ -184,10 +184,13 @@ def test_a_damaged_cache_is_made_anew_and_says_so(encoder, paths, tmp_path, dama
 def test_an_unreadable_image_is_named_in_a_sentence_from_a_worker_too(encoder, paths, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_text("no image")
-    with pytest.raises(InputError) as caught:
-        extract(encoder, [*paths[:3], broken], tmp_path / "cache", num_workers=1)
-    assert str(caught.value).startswith(f"Wanted an image, could not decode {broken}")
-    assert "Traceback" not in str(caught.value)
+    caught = []
+    for _ in range(2):  # a traceback that somebody keeps does not keep the file
+        with pytest.raises(InputError) as error:
+            extract(encoder, [*paths[:3], broken], tmp_path / "cache", num_workers=1)
+        caught.append(error)
+        assert str(error.value).startswith(f"Wanted an image, could not decode {broken}")
+        assert "Traceback" not in str(error.value)
 
 
 def test_features_that_are_nan_name_their_images_and_are_no_cache(encoder, paths, tmp_path):

@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class _Extraction(LightningModule):
         self.file = file
         self.shape = shape
         self.loader = loader
-        self.lock: Any = None
+        self.lock: IO[bytes] | None = None
         self.rows: NDArray[np.int64] = np.empty(0, np.int64)
         self.start = 0
         self.prepare_data_per_node = False
@@ -91,8 +91,11 @@ class _Extraction(LightningModule):
         return rows
 
     def teardown(self, stage: str) -> None:
-        """Free the file once every rank has written its rows."""
+        """Wait until every rank has written its rows."""
         self.trainer.strategy.barrier()
+
+    def release(self) -> None:
+        """Let other commands have the file."""
         if self.lock is not None:
             self.lock.close()
 
@@ -164,7 +167,10 @@ def extract_features(
         batch_size=batch_size,
         num_workers=num_workers,
     )
-    runner.predict(extraction, return_predictions=False)
+    try:
+        runner.predict(extraction, return_predictions=False)
+    finally:
+        extraction.release()
     features = np.load(file, mmap_mode="r")
     broken = broken_rows(features)
     if len(broken):
