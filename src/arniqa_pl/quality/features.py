@@ -97,6 +97,7 @@ class _Extraction(LightningModule):
     def release(self) -> None:
         """Let other commands have the file."""
         if self.lock is not None:
+            fcntl.flock(self.lock, fcntl.LOCK_UN)  # loader processes have the file open too
             self.lock.close()
 
 
