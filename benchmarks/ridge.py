@@ -1,7 +1,7 @@
 """The regression of a whole database against scikit-learn's Ridge, one fit at a time, in one run.
 
 TID2013's size: 3,000 images × 5 crops × 4,096 features, 10 splits by 25 references, 100 penalties: a thousand fits on
-10,500 rows. Ours is `regress` as the command calls it, with the choice of the penalty, the predictions and the final
+10,800 rows. Ours is `regress` as the command calls it, with the choice of the penalty, the predictions and the final
 refit; of scikit-learn's thousand, some are timed and the others extrapolated. Exits with 1 below 60 times, or if
 predictions differ by more than 1e-6 of the scores' standard deviation.
 

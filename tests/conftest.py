@@ -1,4 +1,9 @@
+import os
 from pathlib import Path
+
+# Before torch is imported, here and in every process that a test starts: the tests run in parallel, and two processes
+# with two threads each on two cores wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd

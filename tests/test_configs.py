@@ -9,7 +9,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from arniqa_pl.launch import CONFIG_DIR
 
-ROOTS = ("train", "regress", "evaluate", "manifold", "predict", "prepare", "prepare_check", "distort")
+ROOTS = (
+    "train",
+    "regress",
+    "evaluate",
+    "manifold",
+    "predict",
+    "prepare",
+    "prepare_check",
+    "prepare_photos",
+    "prepare_shards",
+    "distort",
+)
 OPTIONS = sorted(
     (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem)
     for file in CONFIG_DIR.rglob("*.yaml")
@@ -29,7 +40,7 @@ def composed(root: str, *overrides: str) -> DictConfig:
 
 def test_no_config_is_overlooked():
     assert {file.stem for file in CONFIG_DIR.glob("*.yaml")} == set(ROOTS)
-    assert len(OPTIONS) == 34
+    assert len(OPTIONS) == 36
     assert Path(__file__).parents[1] / "conf" == CONFIG_DIR
 
 
@@ -42,6 +53,8 @@ def test_every_root_composes_and_resolves(root):
         "predict": ["scorer=x", "input=x"],
         "distort": ["image=x"],
         "prepare_check": ["database=kadid10k"],
+        "prepare_photos": ["input=x"],
+        "prepare_shards": ["input=x", "output=y"],
     }
     cfg = composed(root, *missing.get(root, []))
     assert OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

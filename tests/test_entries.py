@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import lightning
 import mlflow
 import numpy as np
 import pandas as pd
@@ -15,8 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
+from arniqa_pl.data.splits import draw_splits
+from arniqa_pl.models import Encoder
 from arniqa_pl.models.encoder import load_encoder
 from arniqa_pl.quality import Scorer
+from arniqa_pl.quality.features import extract_features
+from arniqa_pl.quality.regression import regress
 
 TINY = (
     "data.samples_per_epoch=8",
@@ -35,7 +41,7 @@ def run(folder: Path, verb: str, *overrides: str, code: int = 0, **environment: 
     done = subprocess.run(
         [sys.executable, "-m", f"arniqa_pl.{verb}", *overrides],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "2"} | environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -82,6 +88,8 @@ def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
     experiment = client.get_experiment_by_name("demo")
     (tracked,) = client.search_runs([experiment.experiment_id])
     assert tracked.info.status == "FINISHED"
+    assert tracked.info.run_name == "first"  # the run's folder
+    assert "| SRCC |" in tracked.data.tags["mlflow.note.content"]
     assert tracked.data.params["data/batch_size"] == "4"
     assert tracked.data.params["encoder/name"] == "mobilenet_v2"
     assert tracked.data.tags["version.torch"] == importlib.metadata.version("torch")
@@ -144,33 +152,54 @@ def test_regression_on_its_own_repeats_the_result_of_training(trained, demo_data
     assert second.iloc[0].to_dict() == pytest.approx(first.iloc[0].to_dict())
 
 
-def test_three_processes_regress_as_one(trained, demo_data):
-    folder, _ = trained
+def test_three_processes_regress_as_one(demo_data, tmp_path):
+    encoder = Encoder("resnet18")
+    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    torch.save({"encoder": "resnet18", "state_dict": state}, tmp_path / "a.ckpt")
+    table = pd.read_csv(demo_data / "KADID10K/dmos.csv")[::11][:40]  # no multiple of three
+    images = [str(demo_data / "KADID10K/images" / name) for name in table["dist_img"]]
+    table = pd.DataFrame({"image": images, "score": table["dmos"], "group": np.arange(40) // 4})
+    table.to_csv(tmp_path / "own.csv", index=False)
     output = run(
-        folder,
+        tmp_path,
         "regress",
-        "checkpoint=runs/first",
-        f"paths.data_dir={demo_data}",
-        "name=three",
+        "checkpoint=a.ckpt",
+        "database=csv",
+        "databases.csv.path=own.csv",
         "hydra.run.dir=runs/three",
-        "features.crops=1",
+        "features.crop_size=64",
         "features.num_workers=0",
-        "features.cache_dir=cache",
+        "features.batch_size=4",
+        "features.cache_dir=shared",
+        "ridge.num_splits=3",
         "trainer.accelerator=cpu",
         "trainer.devices=3",
-        *[each for each in TINY if each.startswith(("features", "ridge"))],
+        "trainer.precision=32-true",
         OMP_NUM_THREADS="1",
     )
-    first, third = (Scorer.load(folder / f"runs/{name}/kadid10k.safetensors") for name in ("first", "three"))
-    torch.testing.assert_close(third.ridge.weight, first.ridge.weight, rtol=0, atol=1e-6)
-    assert third.scale == first.scale
-    (shared,) = (folder / "cache").iterdir()
-    alone = folder / "runs/cache/features" / shared.name
-    np.testing.assert_allclose(np.load(shared), np.load(alone), atol=1e-6)
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
-    (tracked,) = client.search_runs([client.get_experiment_by_name("three").experiment_id])
+    trainer = partial(lightning.Trainer, accelerator="cpu", devices=1)
+    alone = extract_features(
+        encoder,
+        [Path(image) for image in images],
+        trainer=trainer,
+        cache_dir=tmp_path / "alone",
+        crop_size=64,
+        crops=5,
+        batch_size=4,
+        num_workers=0,
+    )
+    (shared,), (file,) = (tmp_path / "shared").iterdir(), (tmp_path / "alone").iterdir()
+    assert shared.name == file.name
+    np.testing.assert_allclose(np.load(shared), alone, atol=1e-6)
+    scores, splits = table["score"].to_numpy(), draw_splits(table["group"].tolist(), 3, 27)
+    wanted = regress(alone, scores, splits, np.geomspace(1e-3, 1e3, 100).tolist(), label="alone")
+    scorer = Scorer.load(tmp_path / "runs/three/csv.safetensors")
+    assert scorer.scale.alpha == wanted.alpha
+    np.testing.assert_allclose(scorer.ridge.weight[0], wanted.weight, rtol=0, atol=1e-6)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    (tracked,) = client.search_runs([client.get_experiment_by_name("regression").experiment_id])
     assert tracked.info.status == "FINISHED"
-    assert output.count("Test sides") == 1
+    assert output.count("Features of 40 images") == 1  # of three processes, one speaks
 
 
 def test_own_images_and_scores_need_no_code(trained, demo_data):

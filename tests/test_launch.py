@@ -1,7 +1,22 @@
+import resource
+import sys
+
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from arniqa_pl.launch import as_list
+from arniqa_pl.launch import as_list, keep_freed_memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a property of glibc's allocator")
+def test_memory_that_was_freed_is_used_again_without_asking_the_system():
+    keep_freed_memory()
+    faults = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(64 * 2**20, dtype=torch.uint8)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert faults[1] < 64 * 2**20 / 4096 / 10
 
 
 @pytest.mark.parametrize(

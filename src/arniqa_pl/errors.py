@@ -3,3 +3,7 @@ class InputError(ValueError):
 
     Entries print it without a traceback; any other exception is a fault of ours and keeps its traceback.
     """
+
+    def __init__(self, message: str) -> None:
+        # A loader's worker sends its traceback as the message, with ours at the end.
+        super().__init__(message.rpartition("InputError: ")[2].strip())

@@ -1,6 +1,8 @@
 """python -m arniqa_pl.prepare [demo]: write the demo data in the databases' own layouts.
 
 python -m arniqa_pl.prepare check database=kadid10k [decode=true]: say what a database's folder holds and lacks.
+python -m arniqa_pl.prepare photos input=<folder> output=photos.txt: list the photographs fit for pre-training.
+python -m arniqa_pl.prepare shards input=<folder or list> output=<folder or URI>: pack photographs for streaming.
 """
 
 import logging
@@ -12,6 +14,8 @@ from rich.console import Console
 
 from arniqa_pl import launch
 from arniqa_pl.data.check import check_database, findings_table
+from arniqa_pl.data.screening import PROBLEMS, report_file, screen_photos, write_screening
+from arniqa_pl.data.shards import write_shards
 from arniqa_pl.demo import NOTE, write_demo
 from arniqa_pl.errors import InputError
 
@@ -49,7 +53,27 @@ def check(cfg: DictConfig) -> None:
         raise InputError(f"Wanted {', '.join(cfg.databases)} without a fault, found {faults}: see above.")
 
 
-VERBS = {"demo": demo, "check": check}
+@launch.entry("prepare_photos")
+def photos(cfg: DictConfig) -> None:
+    """Measure photographs, report on all of them, and list those to learn from."""
+    found = launch.build({"photos": cfg.photos})["photos"]
+    table = screen_photos(found, **cfg.screening)
+    for problem in PROBLEMS:
+        count = table["problems"].str.contains(problem).sum()
+        log.info("%s: %d%s", problem, count, ", left out" if count and problem in cfg.leave_out else "")
+    kept = write_screening(table, found, Path(cfg.output), cfg.leave_out)
+    log.info("%d of %d photographs: %s; what they measure: %s", kept, len(found), cfg.output, report_file(cfg.output))
+
+
+@launch.entry("prepare_shards")
+def shards(cfg: DictConfig) -> None:
+    """Pack photographs into shards."""
+    found = launch.build({"photos": cfg.photos})["photos"]
+    write_shards(found, str(cfg.output), shard_bytes=cfg.shard_bytes, num_workers=cfg.num_workers)
+    log.info("%d photographs in shards: %s", len(found), cfg.output)
+
+
+VERBS = {"demo": demo, "check": check, "photos": photos, "shards": shards}
 """Each has a root config of its own: conf/prepare.yaml, or conf/prepare_<verb>.yaml."""
 
 

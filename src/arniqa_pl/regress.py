@@ -182,6 +182,7 @@ def _keep(
     for file in report.write_tables(folder, tables, report.regression_text(tables, databases)):
         client.log_artifact(run_id, str(file))
     client.log_table(run_id, frame, "results.json")
+    client.set_tag(run_id, "mlflow.note.content", report.results_markdown(frame))  # the page's description
     logger.log_metrics(_metrics(frame, trained))
     for title, figure in figures.regression_figures(results[1.0], tables, databases, trained[0]):
         client.log_figure(run_id, figure, f"figures/{title}.png")

@@ -2,14 +2,13 @@
 
 import copy
 import logging
-from pathlib import Path
 
 import lightning
-import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from arniqa_pl import launch
+from arniqa_pl.data.pristine import Photos
 from arniqa_pl.models.encoder import load_encoder
 from arniqa_pl.quality.validation import RidgeValidation
 from arniqa_pl.regress import TRAINED, UNTRAINED, draw_database_splits, regress_databases
@@ -22,7 +21,7 @@ def main(cfg: DictConfig) -> float:
     """Pre-train, regress, report; return the best mean validation SRCC, for sweepers to maximise."""
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build({**cfg.databases, "photos": cfg.photos})
-    photos: list[Path] = databases.pop("photos")
+    photos: Photos = databases.pop("photos")
     sizes = ", ".join(f"{len(database.table)} images of {name}" for name, database in databases.items())
     log.info("%d pristine photographs; %s", len(photos), sizes)
     data = instantiate(cfg.data)(photos=photos, databases=databases, degradation=instantiate(cfg.degradation))
@@ -36,9 +35,7 @@ def main(cfg: DictConfig) -> float:
     validation = RidgeValidation(databases, splits, alpha=cfg.ridge.validation_alpha)
 
     with launch.tracked_run(cfg) as logger:
-        root = Path(cfg.photos.root)
-        names = pd.DataFrame({"image": [str(photo.relative_to(root)) for photo in photos]})
-        launch.log_dataset("pristine", names, root, "train")
+        launch.log_dataset("pristine", photos.table(), photos.source, "train")
         trainer = instantiate(cfg.trainer)(callbacks=[validation, *callbacks.values()], logger=logger)
         trainer.fit(model, data)
         logger.experiment.update_run(logger.run_id, status="RUNNING")  # Lightning ended it; the regression is to come

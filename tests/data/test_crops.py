@@ -4,6 +4,8 @@ import torch
 from PIL import Image
 
 from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops, with_short_side
+from arniqa_pl.data.images import read_image, to_tensor
+from tests.conftest import PHOTOS
 
 
 def corners(crop: torch.Tensor) -> tuple[int, int]:
@@ -11,11 +13,60 @@ def corners(crop: torch.Tensor) -> tuple[int, int]:
     return int(crop[0, 0, 0]), int(crop[1, 0, 0])
 
 
-def test_half_scale_is_pillows_bicubic_with_sides_rounded_down():
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (41, 63, 3), np.uint8))
+@pytest.mark.parametrize("name", ["owl", "cow", "sea2"])
+@pytest.mark.parametrize("cut", [(0, 0), (1, 0), (0, 1), (1, 1)], ids=["even", "odd width", "odd height", "odd"])
+def test_half_scale_is_pillows_bicubic_but_for_a_grey_level_here_and_there(name, cut):
+    photo = read_image(PHOTOS / f"{name}.jpg")
+    image = photo.crop((0, 0, photo.width - cut[0], photo.height - cut[1]))
     half = half_scale(image)
-    assert half.size == (31, 20)
-    np.testing.assert_array_equal(half, image.resize((31, 20), Image.Resampling.BICUBIC))
+    assert half.size == (image.width // 2, image.height // 2)
+    pillows = np.int16(image.resize(half.size, Image.Resampling.BICUBIC))
+    difference = np.abs(np.int16(half) - pillows)
+    assert difference.max() <= 1
+    assert difference.mean() < 5e-3
+
+
+@pytest.mark.parametrize("sides", [(64, 48), (63, 48), (64, 47), (63, 47), (22, 22), (21, 70), (9, 7), (2, 1), (1, 1)])
+def test_crops_of_the_half_scale_image_need_not_the_whole_to_be_the_same(sides):
+    width, height = sides
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+    half = to_tensor(half_scale(image))
+    size = 10
+    seen = set()
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        crop = random_crops(image, size, generator)[1]
+        generator.manual_seed(seed)
+        _, _, left, top = (offset(length - size, generator) for length in (width, height, half.shape[2], half.shape[1]))
+        canvas = torch.zeros(3, half.shape[1] + 2 * size, half.shape[2] + 2 * size, dtype=torch.uint8)
+        canvas[:, size:-size, size:-size] = half
+        assert torch.equal(crop, canvas[:, top + size : top + 2 * size, left + size : left + 2 * size])
+        seen.add((left, top))
+    assert len(seen) > 3
+
+
+def offset(room: int, generator: torch.Generator) -> int:
+    """A draw between 0 and room, both included, on whichever side of 0 room lies."""
+    return int(np.sign(room)) * int(torch.randint(abs(room) + 1, (), generator=generator))
+
+
+@pytest.mark.parametrize("sides", [(60, 40), (7, 5), (60, 5), (2, 3), (1, 1)])
+@pytest.mark.parametrize("count", [1, 5])
+def test_reflected_padding_is_numpys(sides, count):
+    width, height = sides
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8))
+    size = 50
+    reflected = np.pad(image, ((size, size), (size, size), (0, 0)), mode="reflect")
+    places = [(width // 2 - size // 2, height // 2 - size // 2), (0, 0)]
+    places += [(width - size, 0), (0, height - size), (width - size, height - size)]
+    crops = fixed_crops((image,), size, count, "reflect")[0]
+    for crop, (left, top) in zip(crops, places[:count], strict=True):
+        wanted = reflected[top + size : top + 2 * size, left + size : left + 2 * size]
+        np.testing.assert_array_equal(crop.permute(1, 2, 0), wanted)
+    full, half = random_crops(image, size, torch.Generator().manual_seed(0), "reflect")
+    colours = {tuple(pixel) for pixel in np.asarray(image).reshape(-1, 3).tolist()}
+    assert {tuple(pixel) for pixel in full.permute(1, 2, 0).reshape(-1, 3).tolist()} <= colours
+    assert half.flatten(1).amax(1).min() > 0
 
 
 @pytest.mark.parametrize(("size", "wanted"), [((60, 41), (29, 20)), ((41, 60), (20, 29)), ((10, 10), (20, 20))])
@@ -55,21 +106,21 @@ def test_only_one_or_five_crops(numbered):
 
 def test_random_crops_reach_every_place_and_scales_are_independent(numbered):
     generator = torch.Generator().manual_seed(0)
-    places = [
-        [corners(crop) for crop in random_crops((numbered, numbered), size=36, generator=generator)] for _ in range(600)
-    ]
-    for scale in (0, 1):
-        assert {place[scale][0] for place in places} == set(range(25))
-        assert {place[scale][1] for place in places} == set(range(5))
-    same = sum(first == second for first, second in places)
-    assert same < 30  # 1 in 125 by chance
+    crops = [random_crops(numbered, size=16, generator=generator) for _ in range(1500)]
+    places = [(corners(full), tuple((half[:2, 8, 8] // 2).tolist())) for full, half in crops]
+    assert {column for (column, _), _ in places} == set(range(45))
+    assert {row for (_, row), _ in places} == set(range(25))
+    assert {column for _, (column, _) in places} == set(range(8, 8 + 15))
+    assert {row for _, (_, row) in places} == set(range(8, 8 + 5))
+    of_halves = {half for full, half in places if full[0] == 20}  # wherever the first crop lies
+    assert len(of_halves) > 15
 
 
 def test_random_crops_of_a_small_image_move_it_over_zeros(numbered):
     generator = torch.Generator().manual_seed(0)
     seen = set()
     for _ in range(200):
-        (crop,) = random_crops((numbered,), size=44, generator=generator)
+        crop, _ = random_crops(numbered, size=44, generator=generator)
         rows = (crop[2] == 255).any(dim=1).nonzero().flatten()
         assert len(rows) == 40
         seen.add(int(rows[0]))

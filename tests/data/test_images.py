@@ -1,7 +1,15 @@
+import io
+import logging
+import os
+import random
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from arniqa_pl.data.images import denormalize, list_images, normalize, read_image, to_tensor, to_unit
 from arniqa_pl.errors import InputError
@@ -22,9 +30,50 @@ def test_whatever_comes_becomes_rgb(tmp_path, photo, mode):
     assert np.abs(blocks[0] - blocks[1]).mean() < 6
 
 
-def test_transparency_lies_over_white(tmp_path):
-    Image.new("RGBA", (8, 8), (200, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert read_image(tmp_path / "clear.png").getpixel((4, 4)) == (255, 255, 255)
+def test_sixteen_bits_keep_their_upper_half(tmp_path):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    for suffix in ("png", "tif"):
+        Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
+        assert np.array_equal(np.asarray(read_image(tmp_path / f"deep.{suffix}"))[..., 1], values >> 8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_without_a_known_range_are_refused(tmp_path, dtype):
+    Image.fromarray(np.full((8, 8), 1, dtype)).save(tmp_path / "measured.tif")  # black, or white?
+    with pytest.raises(InputError, match=r"could not decode .*measured\.tif: .* 8 or 16 bits a channel"):
+        read_image(tmp_path / "measured.tif")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_lies_over_white(tmp_path, mode):
+    image = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
+    image.paste((200, 0, 0, 255), (0, 0, 4, 8))
+    image.convert(mode).save(tmp_path / "half.png")
+    decoded = read_image(tmp_path / "half.png")
+    assert decoded.getpixel((6, 4)) == (255, 255, 255)
+    assert decoded.getpixel((1, 4)) != (255, 255, 255)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "bmp", "tif", "avif"])
+def test_formats(tmp_path, photo, suffix):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    frames = {"save_all": True, "append_images": [Image.new("RGB", photo.size)]} if suffix in ("gif", "webp") else {}
+    photo.save(tmp_path / f"image.{suffix}", **frames)  # of an animation, the first frame is the photograph
+    assert [str(path) for path in list_images(tmp_path)] == [f"image.{suffix}"]
+    difference = np.int16(read_image(tmp_path / f"image.{suffix}")) - np.int16(photo)
+    assert np.abs(difference).mean() < 8
+
+
+def test_bombs_are_refused_before_they_go_off(tmp_path):
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    with pytest.raises(InputError, match=r"could not decode .*bomb\.png: .*decompression bomb"):
+        read_image(tmp_path / "bomb.png")
 
 
 def test_orientation_is_applied(tmp_path, photo):
@@ -43,6 +92,101 @@ def test_errors_name_the_file(tmp_path, photo, content):
     file.write_bytes(content)
     with pytest.raises(InputError, match=r"Wanted an image, could not decode .*broken\.jpg"):
         read_image(file)
+
+
+def encoded(photo: Image.Image) -> dict[str, bytes]:
+    """The photograph in every format, with metadata where it has some."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    deep = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    colours, gray, clear = photo.convert("P"), photo.convert("L"), photo.convert("RGBA")
+    kinds = {
+        "jpg": [(photo, {"exif": exif}), (photo, {"progressive": True}), (photo.convert("CMYK"), {}), (gray, {})],
+        "png": [(photo, {"exif": exif}), (colours, {}), (clear, {}), (deep, {})],
+        "gif": [(colours, {"save_all": True, "append_images": [colours]})],
+        "webp": [(photo, {"exif": exif}), (clear, {"lossless": True})],
+        "bmp": [(photo, {}), (colours, {})],
+        "tif": [(photo, {}), (photo, {"compression": "tiff_lzw"}), (photo, {"compression": "jpeg"})],
+        "avif": [(photo, {})] if features.check("avif") else [],
+    }
+    contents = {}
+    for suffix, variants in kinds.items():
+        for number, (image, options) in enumerate(variants):
+            stream = io.BytesIO()
+            image.save(stream, {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper()), **options)
+            contents[f"{number}.{suffix}"] = stream.getvalue()
+    return contents
+
+
+def write_damaged(folder: Path, originals: dict[str, bytes], count: int) -> dict[str, str]:
+    """Write the originals in all states of decay; return what was done to each file."""
+    dice = random.Random(0)
+    done = {}
+    names = sorted(originals)
+    for number in range(count):
+        original = names[number % len(names)]
+        content = bytearray(originals[original])
+        damage = dice.choice(["truncated", "truncated", "bits", "bits", "header", "suffix", "empty", "folder", "link"])
+        name = f"{number:04d}_{original}"
+        if damage == "truncated":
+            content = content[: dice.randrange(1, len(content))]
+        elif damage == "bits":
+            for _ in range(dice.choice([1, 2, 8])):
+                content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        elif damage == "header":
+            for _ in range(4):
+                content[dice.randrange(min(len(content), 200))] = dice.randrange(256)
+        elif damage == "suffix":
+            name = f"{number:04d}.{dice.choice(['png', 'jpg', 'gif', 'webp', 'bmp', 'tif', 'avif'])}"
+        elif damage == "empty":
+            content = bytearray()
+        done[name] = damage
+        if damage == "folder":
+            (folder / name).mkdir()
+        elif damage == "link":
+            (folder / name).symlink_to(folder / "nowhere")
+        else:
+            (folder / name).write_bytes(content)
+    return done
+
+
+@pytest.fixture
+def silent_decoders(caplog):
+    """Keep what Pillow's plugins and libtiff say of damaged files out of the terminal."""
+    caplog.set_level(logging.CRITICAL, "PIL")
+    standard, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    yield
+    os.dup2(standard, 2)
+    os.close(standard)
+    os.close(nothing)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("silent_decoders")
+def test_damaged_files_are_decoded_or_reported(tmp_path, photo):
+    originals = encoded(photo.resize((96, 64)))
+    done = write_damaged(tmp_path, originals, 2000)
+    sound = {name: read_image(io.BytesIO(content), name).tobytes() for name, content in originals.items()}
+    outcomes = {damage: [0, 0] for damage in done.values()}
+    for name, damage in done.items():
+        try:
+            image = read_image(tmp_path / name)
+        except InputError as error:
+            assert name in str(error)
+            outcomes[damage][0] += 1
+            continue
+        outcomes[damage][1] += 1
+        assert image.mode == "RGB"
+        assert np.asarray(image).any(), f"{name} is black"
+        if damage == "truncated":  # only what comes after the pixels may be lacking
+            assert image.tobytes() == sound[name.partition("_")[2]], name
+    assert outcomes["suffix"][0] == 0  # the content decides
+    assert all(outcomes[damage][1] == 0 for damage in ("empty", "folder", "link"))
+    assert outcomes["truncated"][0] > 10 * outcomes["truncated"][1]
+    assert min(outcomes["bits"]) > 50
+    listed = {str(path) for path in list_images(tmp_path)}
+    assert listed == {name for name, damage in done.items() if damage != "folder"}
 
 
 def test_missing_files_are_named(tmp_path):

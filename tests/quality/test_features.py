@@ -56,7 +56,7 @@ def paths(demo_data):
     return kadid10k.read(str(demo_data / "KADID10K")).paths[:7]
 
 
-def extract(encoder, paths, folder, trainer=TRAINER, crop_size=48, batch_size=3, short_side=None):
+def extract(encoder, paths, folder, trainer=TRAINER, crop_size=48, batch_size=3, num_workers=0, short_side=None):
     return extract_features(
         encoder,
         paths,
@@ -65,7 +65,7 @@ def extract(encoder, paths, folder, trainer=TRAINER, crop_size=48, batch_size=3,
         crop_size=crop_size,
         crops=5,
         batch_size=batch_size,
-        num_workers=0,
+        num_workers=num_workers,
         short_side=short_side,
     )
 
@@ -179,6 +179,18 @@ def test_a_damaged_cache_is_made_anew_and_says_so(encoder, paths, tmp_path, dama
     np.testing.assert_array_equal(extract(encoder, paths, tmp_path / "cache"), wanted)
     assert encoder.computed() == 7
     assert f"Wanted float32 (7, 5, 1024) in the feature cache {file}, found" in caplog.text
+
+
+def test_an_unreadable_image_is_named_in_a_sentence_from_a_worker_too(encoder, paths, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    caught = []
+    for _ in range(2):  # a traceback that somebody keeps does not keep the file
+        with pytest.raises(InputError) as error:
+            extract(encoder, [*paths[:3], broken], tmp_path / "cache", num_workers=1)
+        caught.append(error)
+        assert str(error.value).startswith(f"Wanted an image, could not decode {broken}")
+        assert "Traceback" not in str(error.value)
 
 
 def test_features_that_are_nan_name_their_images_and_are_no_cache(encoder, paths, tmp_path):

@@ -100,8 +100,8 @@ except MemoryError:
 
 
 def test_memory_does_not_grow_with_the_database(tmp_path):
-    features = np.lib.format.open_memmap(tmp_path / "f.npy", mode="w+", dtype=np.float32, shape=(60_000, 5, 256))
-    features[:, 0] = np.random.default_rng(0).standard_normal((60_000, 256), np.float32)
+    features = np.lib.format.open_memmap(tmp_path / "f.npy", mode="w+", dtype=np.float32, shape=(30_000, 5, 256))
+    features[:, 0] = np.random.default_rng(0).standard_normal((30_000, 256), np.float32)
     features.flush()
     done = subprocess.run([sys.executable, "-c", _BOUNDED, tmp_path / "f.npy"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

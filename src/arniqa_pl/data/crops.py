@@ -1,17 +1,28 @@
-"""Where crops lie in an image. Everything works on Pillow images, whose crop fills what lies outside with zeros."""
+"""Where crops lie in an image, and what fills them where the image is smaller."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from PIL import Image
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from arniqa_pl.data.images import to_tensor
 
+Padding = Literal["zeros", "reflect"]
+
+_MARGIN = 4  # source pixels on either side that the bicubic kernel sees at half scale
+
 
 def half_scale(image: Image.Image) -> Image.Image:
-    """Return the image at (W // 2, H // 2), bicubic: the second scale of every feature (ARNIQA, section 3.3)."""
-    return image.resize((max(image.width // 2, 1), max(image.height // 2, 1)), Image.Resampling.BICUBIC)
+    """Return the image at (W // 2, H // 2), bicubic: the second scale of every feature (ARNIQA, section 3.3).
+
+    PyTorch's antialiased bicubic kernel on bytes: seven times as fast as Pillow's; about one value in a thousand
+    differs from Pillow's, by one of 255 levels.
+    """
+    width, height = _half_size(image)
+    return Image.fromarray(_half_region(image, (0, 0, width, height)).permute(1, 2, 0).numpy())
 
 
 def with_short_side(image: Image.Image, side: int | None) -> Image.Image:
@@ -22,32 +33,33 @@ def with_short_side(image: Image.Image, side: int | None) -> Image.Image:
     return image.resize((image.width * side // short, image.height * side // short), Image.Resampling.BICUBIC)
 
 
-def random_crops(scales: Iterable[Image.Image], size: int, generator: Generator) -> Tensor:
-    """Cut one random crop out of each scale of an image, independently.
+def random_crops(image: Image.Image, size: int, generator: Generator, padding: Padding = "zeros") -> Tensor:
+    """Cut one random crop out of an image at full scale, and one at half scale, independently.
 
-    An image smaller than the crop lies at a random place inside it, over zeros.
+    Of the half-scale image only the crop is computed, bit for bit as if the whole had been. An image smaller than the
+    crop lies at a random place inside it.
 
     Args:
-        scales: the image at full and at half scale.
+        image: RGB.
         size: side S of the square crops, in pixels.
         generator: draws the places; lives on the CPU.
+        padding: what surrounds a smaller image: zeros as in the paper, or its own reflection.
 
     Returns:
-        (scale, 3, S, S) uint8.
+        (scale 2, 3, S, S) uint8.
 
     """
-    return torch.stack(
-        [
-            _cut(image, _offset(image.width - size, generator), _offset(image.height - size, generator), size)
-            for image in scales
-        ]
-    )
+    crops = []
+    for half, (width, height) in ((False, image.size), (True, _half_size(image))):
+        left, top = _offset(width - size, generator), _offset(height - size, generator)
+        crops.append(_cut(image, left, top, size, half=half, padding=padding))
+    return torch.stack(crops)
 
 
-def fixed_crops(scales: Iterable[Image.Image], size: int, count: int) -> Tensor:
+def fixed_crops(scales: Iterable[Image.Image], size: int, count: int, padding: Padding = "zeros") -> Tensor:
     """Cut the centre crop (count 1), or the centre and the four corners (count 5), out of each scale.
 
-    The centre crop starts at (W // 2 - S // 2, H // 2 - S // 2); smaller images are surrounded by zeros.
+    The centre crop starts at (W // 2 - S // 2, H // 2 - S // 2). Smaller images are padded as in `random_crops`.
 
     Returns:
         (scale, crop, 3, S, S) uint8.
@@ -59,7 +71,12 @@ def fixed_crops(scales: Iterable[Image.Image], size: int, count: int) -> Tensor:
     if count not in (1, 5):
         raise ValueError(f"wanted 1 crop (centre) or 5 (centre and corners), got {count}")
     return torch.stack(
-        [torch.stack([_cut(image, *place, size) for place in _places(image, size)[:count]]) for image in scales]
+        [
+            torch.stack(
+                [_cut(image, *place, size, half=False, padding=padding) for place in _places(image, size)[:count]]
+            )
+            for image in scales
+        ]
     )
 
 
@@ -75,5 +92,48 @@ def _offset(room: int, generator: Generator) -> int:
     return drawn if room >= 0 else -drawn
 
 
-def _cut(image: Image.Image, left: int, top: int, size: int) -> Tensor:
-    return to_tensor(image.crop((left, top, left + size, top + size)))
+def _cut(image: Image.Image, left: int, top: int, size: int, *, half: bool, padding: Padding) -> Tensor:
+    """Return the square (3, S, S) whose corner lies at (left, top) of the image, or of its half-scale version."""
+    width, height = _half_size(image) if half else image.size
+    box = (max(left, 0), max(top, 0), min(left + size, width), min(top + size, height))
+    pixels = _half_region(image, box) if half else to_tensor(image.crop(box))
+    if pixels.shape[1:] == (size, size):
+        return pixels
+    if padding == "reflect":
+        rows, columns = (_reflected(start, size, length) for start, length in ((top, height), (left, width)))
+        return pixels[:, rows - box[1]][:, :, columns - box[0]]
+    square = pixels.new_zeros(3, size, size)
+    square[:, box[1] - top : box[3] - top, box[0] - left : box[2] - left] = pixels
+    return square
+
+
+def _reflected(start: int, size: int, length: int) -> Tensor:
+    """Return the size indices from start on, reflected at both ends of an axis (NumPy's mode "reflect")."""
+    period = max(2 * (length - 1), 1)
+    indices = torch.arange(start, start + size) % period
+    return torch.minimum(indices, period - indices)
+
+
+def _half_size(image: Image.Image) -> tuple[int, int]:
+    return max(image.width // 2, 1), max(image.height // 2, 1)
+
+
+def _half_region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
+    """Compute the part of the half-scale image in a box (left, top, right, bottom) of it: (3, H, W) uint8."""
+    (left, right, columns, x), (top, bottom, rows, y) = (
+        _source(*span) for span in ((box[0], box[2], image.width), (box[1], box[3], image.height))
+    )
+    pixels = to_tensor(image.crop((left, top, right, bottom)))
+    halved = F.interpolate(pixels[None], size=(rows, columns), mode="bicubic", antialias=True)[0]
+    return halved[:, y : y + box[3] - box[1], x : x + box[2] - box[0]]
+
+
+def _source(first: int, last: int, length: int) -> tuple[int, int, int, int]:
+    """Return what to halve along one axis to get first to last: start, end, halved length, and where first then is.
+
+    An odd length is not halved by exactly 2, so that each pixel has a kernel of its own: there, the whole axis.
+    """
+    if length % 2:
+        return 0, length, max(length // 2, 1), first
+    start, end = max(2 * first - _MARGIN, 0), min(2 * last + _MARGIN, length)
+    return start, end, (end - start) // 2, first - start // 2

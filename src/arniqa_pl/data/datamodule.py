@@ -1,15 +1,16 @@
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
+from arniqa_pl.data.crops import Padding
 from arniqa_pl.data.databases import Database
 from arniqa_pl.data.datasets import CropPairs, ImageCrops, PairBatch, collate_pairs, derive_seed
 from arniqa_pl.data.images import normalize, to_unit
+from arniqa_pl.data.pristine import Photos
 from arniqa_pl.distortions import DegradationModel
 from arniqa_pl.errors import InputError
 
@@ -32,9 +33,11 @@ class PretrainingData(LightningDataModule):
         degradation: draws the compositions (in the loader) and applies them (on the device).
         databases: validated on after each epoch.
         crop_size: side S of the crops that are trained on, in pixels.
+        padding: of photographs smaller than a crop: "zeros" or "reflect".
         batch_size: pairs per step and device; a step sees four crops of each.
         samples_per_epoch: pairs in an epoch; None: one for each photograph.
         num_workers: loader processes; the run does not depend on it.
+        unreadable: "replace" or "stop", when a photograph cannot be decoded.
         cache_images: decoded photographs that each worker keeps.
         validation_crop_size: side of the crops of database images.
         validation_crops: 1 (centre) or 5 (centre and corners) at both scales.
@@ -45,13 +48,15 @@ class PretrainingData(LightningDataModule):
     def __init__(
         self,
         *,
-        photos: Sequence[Path],
+        photos: Photos,
         degradation: DegradationModel,
         databases: Mapping[str, Database],
         crop_size: int,
+        padding: Padding,
         batch_size: int,
         samples_per_epoch: int | None,
         num_workers: int,
+        unreadable: Literal["replace", "stop"],
         cache_images: int,
         validation_crop_size: int,
         validation_crops: int,
@@ -62,9 +67,11 @@ class PretrainingData(LightningDataModule):
         self.degradation = degradation
         self.databases = databases
         self.crop_size = crop_size
+        self.padding = padding
         self.batch_size = batch_size
         self.length = samples_per_epoch or len(photos)
         self.num_workers = num_workers
+        self.unreadable: Literal["replace", "stop"] = unreadable
         self.cache_images = cache_images
         self.validation_crop_size = validation_crop_size
         self.validation_crops = validation_crops
@@ -82,8 +89,10 @@ class PretrainingData(LightningDataModule):
             self.photos,
             length=self.length,
             crop_size=self.crop_size,
+            padding=self.padding,
             degradation=self.degradation,
             seed=self.seed,
+            unreadable=self.unreadable,
             cache_images=self.cache_images,
         )
         return DataLoader(

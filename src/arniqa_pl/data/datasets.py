@@ -1,6 +1,7 @@
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -8,9 +9,15 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops, with_short_side
+from arniqa_pl.data.crops import Padding, fixed_crops, half_scale, random_crops, with_short_side
 from arniqa_pl.data.images import read_image
+from arniqa_pl.data.pristine import Photos
 from arniqa_pl.distortions import Composition, DegradationModel
+from arniqa_pl.errors import InputError
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 10  # photographs in a row that may be unreadable: a tenth of a corpus is lost before this ever happens
 
 
 class PairBatch(NamedTuple):
@@ -36,35 +43,43 @@ def derive_seed(*numbers: int) -> int:
 class CropPairs(Dataset[PairBatch]):
     """Crops of pairs of pristine photographs, each pair with the composition that degrades all its crops.
 
-    Sample (epoch, index) is a pure function of (seed, epoch, index): its first view shows photograph `index`,
-    its second one drawn uniformly (ARNIQA, section 3.2), whatever worker or rank asks for it.
+    Sample (epoch, index) is a pure function of (seed, epoch, index) and the photographs: its first view shows
+    photograph `index`, its second one drawn uniformly (ARNIQA, section 3.2), whatever worker or rank asks for it.
 
     Args:
-        paths: the photographs.
+        photos: the photographs.
         length: samples in an epoch; photographs are used in turn.
         crop_size: side of the crops, in pixels.
+        padding: of photographs smaller than a crop: "zeros" or "reflect".
         degradation: draws the compositions.
-        cache_images: how many decoded photographs each worker keeps (1.25 × 3 × H × W bytes apiece).
+        unreadable: "replace" a photograph that cannot be decoded by another one drawn from the sample's own numbers,
+            and log which it was; or "stop" with an InputError.
+        cache_images: how many decoded photographs each worker keeps (3 × H × W bytes apiece).
 
     """
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        photos: Photos,
         *,
         length: int,
         crop_size: int,
+        padding: Padding,
         degradation: DegradationModel,
         seed: int,
+        unreadable: Literal["replace", "stop"],
         cache_images: int,
     ) -> None:
-        self.paths = paths
+        self.photos = photos
         self.length = length
         self.crop_size = crop_size
+        self.padding = padding
         self.degradation = degradation
         self.seed = seed
+        self.unreadable = unreadable
         self.cache_images = cache_images
-        self._cache: dict[int, tuple[Image.Image, Image.Image]] = {}
+        self._cache: dict[int, Image.Image] = {}
+        self._reported: set[int] = set()
 
     def __len__(self) -> int:
         return self.length
@@ -72,19 +87,38 @@ class CropPairs(Dataset[PairBatch]):
     def __getitem__(self, key: tuple[int, int]) -> PairBatch:
         epoch, index = key
         generator = Generator().manual_seed(derive_seed(self.seed, epoch, index))
-        first = index % len(self.paths)
-        second = int(torch.randint(len(self.paths), (), generator=generator))
-        views = [random_crops(self._scales(photo), self.crop_size, generator) for photo in (first, second)]
+        first = index % len(self.photos)
+        second = int(torch.randint(len(self.photos), (), generator=generator))
+        views = [
+            random_crops(self._read(photo, generator), self.crop_size, generator, self.padding)
+            for photo in (first, second)
+        ]
         return PairBatch(torch.stack(views), self.degradation.draw(1, generator), key)
 
-    def _scales(self, photo: int) -> tuple[Image.Image, Image.Image]:
+    def _read(self, photo: int, generator: Generator) -> Image.Image:
+        """Return a photograph, or the next one drawn if it cannot be decoded."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._decoded(photo)
+            except InputError as error:
+                if self.unreadable == "stop":
+                    raise
+                if photo not in self._reported:
+                    log.warning("Left out, another photograph takes its place: %s", error)
+                    self._reported.add(photo)
+                photo = int(torch.randint(len(self.photos), (), generator=generator))
+        raise InputError(
+            f"Wanted photographs that can be decoded, {_ATTEMPTS} in a row cannot, the last one number {photo} of "
+            f"{self.photos.source}: look at them with python -m arniqa_pl.prepare photos."
+        )
+
+    def _decoded(self, photo: int) -> Image.Image:
         if photo in self._cache:
             return self._cache[photo]
-        image = read_image(self.paths[photo])
-        scales = (image, half_scale(image))
+        image = self.photos[photo]
         if len(self._cache) < self.cache_images:
-            self._cache[photo] = scales
-        return scales
+            self._cache[photo] = image
+        return image
 
 
 def collate_pairs(samples: Sequence[PairBatch]) -> PairBatch:

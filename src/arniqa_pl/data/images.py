@@ -1,36 +1,69 @@
+import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from arniqa_pl.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# What Pillow's decoders let through when a file is damaged: found by mutating files of every format.
+DECODING_ERRORS = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+_SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose 16-bit grey Pillow opens as 32-bit integers
 
 
-def read_image(path: Path | str) -> Image.Image:
-    """Decode a file to an upright RGB image; transparency is laid over white.
+def read_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.Image:
+    """Decode an image completely, upright and in RGB, whatever it was stored as: see `to_rgb`.
+
+    The content decides about the format, not the suffix. Of an animation the first frame is taken; colour profiles
+    are not applied. Images of more than 179 million pixels are refused as decompression bombs (Pillow's limit).
+
+    Args:
+        source: a file, or what is in one.
+        name: how an error calls what is not read from a named file.
 
     Raises:
-        InputError: the file is missing, truncated or no image; the message names it.
+        InputError: the file is missing, truncated, too large or no image; the message names it.
 
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             return to_rgb(image)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise InputError(f"Wanted an image, could not decode {path}: {error}") from error
+    except DECODING_ERRORS as error:
+        raise InputError(f"Wanted an image, could not decode {name or source}: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the image upright (EXIF orientation applied) in RGB, over white where it is transparent."""
+    """Return an image upright (EXIF orientation applied) in RGB, 8 bits a channel.
+
+    Transparent places show white. Of 16-bit channels the upper half is kept.
+
+    Raises:
+        InputError: the pixels are floats or 32-bit integers, whose black and white nobody knows.
+
+    """
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # Pillow would clip at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would clip at 255
+    if image.mode in ("I", "F"):
+        raise InputError(f"wanted 8 or 16 bits a channel, got 32 (mode {image.mode}), whose range is not known")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -38,11 +71,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the image files below a folder, relative to it, sorted: the same list on every machine."""
+    """Return the image files below a folder, relative to it, sorted: the same list on every machine.
+
+    A link that leads nowhere is listed too: whoever reads it says so.
+    """
     return sorted(
         path.relative_to(folder)
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or path.is_symlink())
     )
 
 

@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class _Extraction(LightningModule):
         self.file = file
         self.shape = shape
         self.loader = loader
-        self.lock: Any = None
+        self.lock: IO[bytes] | None = None
         self.rows: NDArray[np.int64] = np.empty(0, np.int64)
         self.start = 0
         self.prepare_data_per_node = False
@@ -91,9 +91,13 @@ class _Extraction(LightningModule):
         return rows
 
     def teardown(self, stage: str) -> None:
-        """Free the file once every rank has written its rows."""
+        """Wait until every rank has written its rows."""
         self.trainer.strategy.barrier()
+
+    def release(self) -> None:
+        """Let other commands have the file."""
         if self.lock is not None:
+            fcntl.flock(self.lock, fcntl.LOCK_UN)  # loader processes have the file open too
             self.lock.close()
 
 
@@ -101,7 +105,7 @@ def _make_room(file: Path, shape: tuple[int, int, int]) -> None:
     """Make a file of NaN, unless there is one of this shape already."""
     try:
         stored = open_memmap(file, mode="r")
-        if (stored.shape, stored.dtype) == (shape, np.float32):
+        if stored.shape == shape and stored.dtype == np.float32:
             return
         found = f"{stored.dtype} {stored.shape}"
     except ValueError as error:
@@ -164,7 +168,10 @@ def extract_features(
         batch_size=batch_size,
         num_workers=num_workers,
     )
-    runner.predict(extraction, return_predictions=False)
+    try:
+        runner.predict(extraction, return_predictions=False)
+    finally:
+        extraction.release()
     features = np.load(file, mmap_mode="r")
     broken = broken_rows(features)
     if len(broken):
