@@ -13,6 +13,7 @@ from PIL import Image
 
 from arniqa_pl.demo import write_demo
 from arniqa_pl.models import Encoder
+from tests.replicas import write_replicas
 
 PHOTOS = Path(__file__).parents[1] / "src" / "arniqa_pl" / "data" / "photos"
 
@@ -55,6 +56,14 @@ def small_checkpoints(tmp_path_factory) -> list[Path]:
         weights = {f"encoder.{name}": value for name, value in state.items()}
         torch.save({"encoder": "mobilenet_v2", "state_dict": weights}, file)
     return files
+
+
+@pytest.fixture(scope="session")
+def replicas(tmp_path_factory) -> Path:
+    """Every published database in miniature, below the folder that `paths.data_dir` is to name."""
+    folder = tmp_path_factory.mktemp("replicas")
+    write_replicas(folder)
+    return folder
 
 
 @pytest.fixture

@@ -1,16 +1,23 @@
+import functools
 import subprocess
 import sys
 
+import lightning
 import numpy as np
 import pytest
+import torch
 from scipy.stats import pearsonr, spearmanr
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from arniqa_pl.data.splits import draw_splits
+from arniqa_pl.data.splits import draw_splits, find_splits
 from arniqa_pl.errors import InputError
+from arniqa_pl.launch import build
+from arniqa_pl.models import Encoder
+from arniqa_pl.quality.features import extract_features
 from arniqa_pl.quality.regression import reference_differences, regress, thin_splits, validate
+from tests.test_configs import composed
 
 ALPHAS = np.geomspace(1e-3, 1e3, 7).tolist()
 
@@ -159,3 +166,35 @@ def test_differences_from_the_references_are_absolute(problem, tmp_path):
     found = reference_differences(features, references, of_row, tmp_path)
     np.testing.assert_array_equal(found, [np.abs(references[r] - f) for r, f in zip(of_row, features, strict=True)])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def small_encoder():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Encoder("resnet18")
+
+
+@pytest.mark.parametrize("name", composed("prepare_check", "database=all").databases)
+def test_every_database_can_be_regressed(replicas, small_encoder, tmp_path, name):
+    """From the release's layout to correlations, on the splits that the database brings or that are drawn."""
+    config = composed("prepare_check", f"database={name}", f"paths.data_dir={replicas}").databases
+    (database,) = build(config).values()
+    features = extract_features(
+        small_encoder,
+        database.paths,
+        trainer=functools.partial(lightning.Trainer, accelerator="cpu", devices=1),
+        cache_dir=tmp_path,
+        crop_size=32,
+        crops=1,
+        batch_size=16,
+        num_workers=0,
+    )
+    splits = find_splits(database, count=2, seed=27, always_draw=False)
+    result = regress(features, database.scores, splits, ALPHAS, label=name)
+    assert len(result.srcc) == len(splits)
+    assert np.isfinite(result.srcc).all()
+    np.testing.assert_array_equal(result.rows, splits[0].test)
+    fitted = features.mean(1) @ result.weight.numpy() + result.bias
+    # Blur shows even in random features, so the ridge follows the scores it was fitted to, whatever their direction.
+    assert spearmanr(fitted, database.scores)[0] > 0.4

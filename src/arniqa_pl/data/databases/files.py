@@ -2,10 +2,12 @@
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,9 @@ from numpy.typing import NDArray
 from scipy.io.matlab import MatReadError
 
 from arniqa_pl.errors import InputError
+
+# What pandas (its own errors are ValueErrors), openpyxl and scipy raise at a damaged file.
+_DAMAGED = (OSError, ValueError, NotImplementedError, zlib.error)
 
 
 def respell(root: Path, paths: Iterable[str]) -> list[str]:
@@ -63,7 +68,7 @@ def read_table(file: Path, columns: Sequence[str], *, separator: str = ",", head
             table = pd.read_csv(
                 file, sep=separator, header=0 if header else None, names=None if header else list(columns)
             )
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:  # pandas' own errors are ValueErrors
+    except (*_DAMAGED, zipfile.BadZipFile, KeyError, ParseError) as error:
         raise InputError(f"Wanted a table in {file}, could not read it: {error}. Restore the file.") from error
     missing = [column for column in columns if column not in table]
     if missing:
@@ -85,7 +90,7 @@ def read_mat(file: Path, keys: Sequence[str]) -> list[NDArray[Any]]:
     """
     try:
         content = scipy.io.loadmat(file, variable_names=list(keys))
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
+    except (*_DAMAGED, MatReadError, IndexError, TypeError) as error:
         raise InputError(f"Wanted a MATLAB file, could not read {file}: {error}. Restore the file.") from error
     missing = [key for key in keys if key not in content]
     if missing:

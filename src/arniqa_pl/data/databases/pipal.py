@@ -71,4 +71,4 @@ def _folder_of_each(folder: Path, names: "pd.Series[str]") -> "pd.Series[str]":
                     f"Wanted {path.name} in one folder of {folder}, found it in {elsewhere} and {images.name}: "
                     "remove the wrong one."
                 )
-    return names.str.lower().map(holds).fillna("Distortion_1")
+    return names.map(lambda name: holds.get(name.lower(), "Distortion_1"))

@@ -1,0 +1,89 @@
+from functools import partial
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from arniqa_pl.data.databases import csv
+from arniqa_pl.errors import InputError
+
+read = partial(csv.read, score_range=None, higher_is_better=True, name="csv")
+
+
+@pytest.fixture
+def own_images(tmp_path):
+    for name in ("a.png", "b.png", "C.PNG"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    return tmp_path
+
+
+def write(folder, **columns):
+    file = folder / "scores.csv"
+    pd.DataFrame(columns).to_csv(file, index=False)
+    return str(file)
+
+
+def test_nothing_but_images_and_scores_is_needed(own_images):
+    database = read(write(own_images, image=["a.png", "b.png", "c.png"], score=[10, 20, 35])).require_images()
+    assert database.scores.tolist() == [10, 20, 35]
+    assert database.score_range == (10, 35)
+    assert database.table["image"].tolist() == ["a.png", "b.png", "C.PNG"]
+    assert database.table["group"].tolist() == ["a.png", "b.png", "c.png"]
+    assert database.table["distortion"].tolist() == ["", "", ""]
+    assert database.release is None
+
+
+def test_what_else_it_takes(own_images):
+    file = write(
+        own_images,
+        image=["a.png", "b.png", "c.png"],
+        score=[1, 2, 3],
+        reference=["x.png", None, "x.png"],
+        distortion=["jpeg", None, "blur"],
+        level=[3, None, 1],
+        split=["train", "validation", None],
+    )
+    database = read(file, score_range=(0, 100), higher_is_better=False, name="mine")
+    assert database.table["reference"].tolist() == ["x.png", "", "x.png"]
+    assert database.table["group"].tolist() == ["x.png", "b.png", "x.png"]
+    assert database.table["distortion"].tolist() == ["jpeg", "", "blur"]
+    assert database.table["level"].tolist() == [3, 0, 1]
+    assert database.table["split"].tolist() == ["train", "val", ""]
+    assert (database.name, database.score_range, database.higher_is_better) == ("mine", (0, 100), False)
+
+
+def test_a_group_goes_before_a_reference(own_images):
+    file = write(own_images, image=["a.png", "b.png"], score=[1, 2], group=["g", "g"], reference=["x.png", "y.png"])
+    assert read(file).table["group"].tolist() == ["g", "g"]
+
+
+def test_images_may_lie_anywhere(own_images, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    paths = [str(own_images / "a.png"), f"../{own_images.name}/b.png"]
+    file = write(elsewhere, image=paths, score=[1, 2])
+    read(file)  # the second path is not below this folder
+    (own_images / "sub").mkdir()
+    file = write(own_images / "sub", image=[str(own_images / "a.png"), "../B.png"], score=[1, 2])
+    assert read(file).require_images().table["image"].tolist() == [str(own_images / "a.png"), "../b.png"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"image": ["a.png"], "mos": [1]}, "found image, mos, so score is missing"),
+        ({"image": ["a.png", "b.png"], "score": [1, float("nan")]}, "finite number .* in row 2"),
+        ({"image": ["a.png", "b.png"], "score": [1, "good"]}, "found 'good' in row 2"),
+        ({"image": ["a.png", "b.png"], "score": [3, 3]}, "found 3.0 in every row"),
+        ({"image": ["a.png", "d.png"], "score": [1, 2]}, r"all but 1: .*d\.png is the first one missing"),
+        ({"image": [], "score": []}, "a row per image"),
+        ({"image": ["a.png", "b.png"], "score": [1, 2], "split": ["train", "dev"]}, "found 'dev'"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused(own_images, columns, message):
+    with pytest.raises(InputError, match=message):
+        read(write(own_images, **columns)).require_images()
+
+
+def test_no_table_is_told_with_its_place(tmp_path):
+    with pytest.raises(InputError, match=r"your table of images and scores at .*gone\.csv"):
+        read(str(tmp_path / "gone.csv"))
