@@ -194,7 +194,7 @@ def test_every_database_can_be_regressed(replicas, small_encoder, tmp_path, name
     result = regress(features, database.scores, splits, ALPHAS, label=name)
     assert len(result.srcc) == len(splits)
     assert np.isfinite(result.srcc).all()
-    np.testing.assert_array_equal(result.rows, splits[0].test)
+    np.testing.assert_array_equal(result.tests[0].rows, splits[0].test)
     fitted = features.mean(1) @ result.weight.numpy() + result.bias
     # Blur shows even in random features, so the ridge follows the scores it was fitted to, whatever their direction.
     assert spearmanr(fitted, database.scores)[0] > 0.4
