@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def _keep(matrix: pd.DataFrame, databases: Mapping[str, Database], cfg: DictConf
     client.log_table(run_id, matrix, "results.json")
     logger.log_metrics(
         {
-            f"cross/{row['scorer']}/{row['database']}/{measure}".replace("(", "").replace(")", ""): row[measure]
+            re.sub(r"[^/\w.\- :]", "", f"cross/{row['scorer']}/{row['database']}/{measure}"): row[measure]
             for row in matrix.to_dict("records")
             for measure in ("srcc", "plcc")
         }

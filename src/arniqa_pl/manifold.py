@@ -61,7 +61,7 @@ def _keep(name: str, database: Database, features: Array, query: Array | None, c
     launch.log_dataset(name, database.table, database.root, "manifold")
     if query is not None:
         _write_nearest(Path(str(cfg.query)), query, database, features, cfg.neighbours, folder)
-    if database.table["distortion"].any():
+    if len(set(database.table["distortion"]) - {""}) > 1:
         logger.log_metrics(_write_numbers(name, database.table, features, folder))
     _write_pictures(database, features, cfg, folder)
     client.log_artifacts(run_id, str(folder), name)

@@ -82,8 +82,9 @@ def regress_databases(
     Path(cfg.paths.run_dir).mkdir(parents=True, exist_ok=True)
     alphas = instantiate(cfg.ridge.alphas).tolist()
     sides = _training_sides(databases, splits, cfg)
-    for database in databases.values():
-        _check_references(database, cfg.regression.full_reference)
+    if cfg.regression.full_reference:
+        for database in databases.values():
+            _check_references(database)
     results: dict[float, dict[str, dict[str, Regression]]] = {
         share: {name: {} for name in databases} for share in sides
     }
@@ -128,10 +129,13 @@ def _training_sides(
     }
 
 
-def _check_references(database: Database, wanted: bool) -> None:
-    if wanted and not database.table["reference"].astype(bool).all():
+def _check_references(database: Database) -> None:
+    names = database.table["reference"].to_numpy(str)
+    missing = [name for name in np.unique(names) if not (database.root / name).is_file()]
+    if missing:
+        found = "some without" if "" in missing else f"no file {database.root / missing[0]}"
         raise InputError(
-            f"Wanted a reference of every image for regression.full_reference, {database.name} does not name them: "
+            f"Wanted a reference of every image of {database.name} for regression.full_reference, found {found}: "
             "leave the switch out, or the database."
         )
 

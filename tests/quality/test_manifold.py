@@ -97,7 +97,7 @@ def test_page_holds_every_point_and_loads_nothing(curves):
     assert not re.findall(r"<script[^>]+src=", page)
     assert not re.findall(r"<link[^>]+href=", page)
     assert len(page) > 1e6  # plotly itself
-    assert page.count("jitter 5<br>") == 4 * 8  # in 2-D and 3-D, by type and by score
+    assert page.count(r"jitter 5\u003cbr") == 4 * 8  # in 2-D and 3-D, by type and by score
     assert "scatter3d" in page
 
 
