@@ -30,7 +30,7 @@ demo: $(READY) ## prepare the demo data, pre-train, regress, score: about 6 minu
 	@echo "Look at the run: make dashboard"
 
 test: $(READY) ## every test (under 10 minutes on 2 CPU cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(READY) ## ruff (print banned), ruff format, mypy
 	$(BIN)/ruff check .

@@ -9,7 +9,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from arniqa_pl.launch import CONFIG_DIR
 
-ROOTS = ("train", "regress", "predict", "prepare", "prepare_photos", "prepare_shards", "distort")
+ROOTS = (
+    "train",
+    "regress",
+    "evaluate",
+    "manifold",
+    "predict",
+    "prepare",
+    "prepare_check",
+    "prepare_photos",
+    "prepare_shards",
+    "distort",
+)
 OPTIONS = sorted(
     (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem)
     for file in CONFIG_DIR.rglob("*.yaml")
@@ -29,14 +40,22 @@ def composed(root: str, *overrides: str) -> DictConfig:
 
 def test_no_config_is_overlooked():
     assert {file.stem for file in CONFIG_DIR.glob("*.yaml")} == set(ROOTS)
-    assert len(OPTIONS) == 24
+    assert len(OPTIONS) == 36
     assert Path(__file__).parents[1] / "conf" == CONFIG_DIR
 
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_every_root_composes_and_resolves(root):
-    missing = {"regress": ["checkpoint=x"], "predict": ["scorer=x", "input=x"], "distort": ["image=x"]}
-    missing |= {"prepare_photos": ["input=x"], "prepare_shards": ["input=x", "output=y"]}
+    missing = {
+        "regress": ["checkpoint=x"],
+        "evaluate": ["scorer=x"],
+        "manifold": ["checkpoint=x"],
+        "predict": ["scorer=x", "input=x"],
+        "distort": ["image=x"],
+        "prepare_check": ["database=kadid10k"],
+        "prepare_photos": ["input=x"],
+        "prepare_shards": ["input=x", "output=y"],
+    }
     cfg = composed(root, *missing.get(root, []))
     assert OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 

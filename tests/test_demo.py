@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from arniqa_pl.data.databases import KADID10K_DISTORTIONS
+from arniqa_pl.data.databases import kadid10k
 from arniqa_pl.demo import write_demo
 from arniqa_pl.errors import InputError
 from tests.conftest import PHOTOS
@@ -42,7 +42,7 @@ def test_database_has_the_layout_of_kadid10k(demo_data):
 
 def test_scores_are_the_published_means_of_type_and_level(demo_data):
     means = pd.read_csv(PHOTOS.parent / "kadid10k_mos_by_type_level.csv", index_col="distortion")
-    assert tuple(means.index) == KADID10K_DISTORTIONS
+    assert tuple(means.index) == tuple(kadid10k.DISTORTIONS)
     table = pd.read_csv(demo_data / "KADID10K/dmos.csv")
     for name, score in zip(table["dist_img"], table["dmos"], strict=True):
         kind, level = int(name[4:6]), int(name[7:9])

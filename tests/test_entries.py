@@ -35,7 +35,7 @@ def run(folder: Path, verb: str, *overrides: str, code: int = 0, **environment: 
     done = subprocess.run(
         [sys.executable, "-m", f"arniqa_pl.{verb}", *overrides],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "2"} | environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -104,9 +104,16 @@ def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
         "config.yaml",
         "results.json",
         "results.md",
+        "results.xlsx",
+        "results.csv",
+        "results_by_type.csv",
+        "results_by_group.csv",
         "figures/degraded_pairs.png",
+        "figures/kadid10k_best.png",
+        "figures/kadid10k_groups.png",
         "figures/kadid10k_predictions.png",
         "figures/kadid10k_types.png",
+        "figures/kadid10k_worst.png",
         "scorers/kadid10k.safetensors",
     }
 
@@ -135,6 +142,35 @@ def test_regression_on_its_own_repeats_the_result_of_training(trained, demo_data
     )
     first, second = (pd.read_csv(folder / f"runs/{name}/results.csv") for name in ("first", "second"))
     assert second.iloc[0].to_dict() == pytest.approx(first.iloc[0].to_dict())
+
+
+def test_three_processes_regress_as_one(trained, demo_data):
+    folder, _ = trained
+    output = run(
+        folder,
+        "regress",
+        "checkpoint=runs/first",
+        f"paths.data_dir={demo_data}",
+        "name=three",
+        "hydra.run.dir=runs/three",
+        "features.crops=1",
+        "features.num_workers=0",
+        "features.cache_dir=cache",
+        "trainer.accelerator=cpu",
+        "trainer.devices=3",
+        *[each for each in TINY if each.startswith(("features", "ridge"))],
+        OMP_NUM_THREADS="1",
+    )
+    first, third = (Scorer.load(folder / f"runs/{name}/kadid10k.safetensors") for name in ("first", "three"))
+    torch.testing.assert_close(third.ridge.weight, first.ridge.weight, rtol=0, atol=1e-6)
+    assert third.scale == first.scale
+    (shared,) = (folder / "cache").iterdir()
+    alone = folder / "runs/cache/features" / shared.name
+    np.testing.assert_allclose(np.load(shared), np.load(alone), atol=1e-6)
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    (tracked,) = client.search_runs([client.get_experiment_by_name("three").experiment_id])
+    assert tracked.info.status == "FINISHED"
+    assert output.count("Test sides") == 1
 
 
 def test_own_images_and_scores_need_no_code(trained, demo_data):

@@ -11,13 +11,15 @@ from PIL import Image, ImageOps
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from arniqa_pl.data.databases import KADID10K_DISTORTIONS
+from arniqa_pl.data.databases import kadid10k
 from arniqa_pl.data.datasets import derive_seed
 from arniqa_pl.data.images import IMAGE_SUFFIXES, read_image, to_image, to_tensor, to_unit
 from arniqa_pl.distortions import CATALOG, distort
 from arniqa_pl.errors import InputError
 
-_NOTE = "DEMO.txt"
+NOTE = "DEMO.txt"
+"""Stands beside the databases that the demo wrote: they are excerpts on purpose."""
+TYPES = tuple(kadid10k.DISTORTIONS)
 SIZE = (512, 384)  # as in both databases
 # KADID-10k numbers the levels of these by signed amount, the catalog by strength (inferred from how the means of
 # its scores rise and fall). All others go by strength in both.
@@ -60,7 +62,7 @@ def write_demo(output: Path, *, pristine: int, seed: int) -> None:
 def _make_room(output: Path) -> None:
     """Remove earlier demo data: a reference of these must not stay among the pristine photographs of those."""
     folders = [output / name for name in ("KADIS700", "KADID10K")]
-    if (output / _NOTE).is_file():
+    if (output / NOTE).is_file():
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
     elif any(folder.exists() for folder in folders):
@@ -69,7 +71,7 @@ def _make_room(output: Path) -> None:
             "name another one, output=<folder>."
         )
     output.mkdir(parents=True, exist_ok=True)
-    (output / _NOTE).write_text("Demo data of arniqa_pl. The scores are not ratings of these images.\n")
+    (output / NOTE).write_text("Demo data of arniqa_pl. The scores are not ratings of these images.\n")
 
 
 def _write_database(folder: Path, photos: list[Path], seed: int) -> None:
@@ -85,7 +87,7 @@ def _write_database(folder: Path, photos: list[Path], seed: int) -> None:
             for level, pixels in enumerate(levels, start=1):
                 file = f"{name}_{kind:02d}_{level:02d}.png"
                 _save(to_image(pixels), images / file)
-                rows.append((file, f"{name}.png", means[KADID10K_DISTORTIONS[kind - 1]][level - 1], 0.0))
+                rows.append((file, f"{name}.png", means[TYPES[kind - 1]][level - 1], 0.0))
     with (folder / "dmos.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("dist_img", "ref_img", "dmos", "var"))
@@ -94,7 +96,7 @@ def _write_database(folder: Path, photos: list[Path], seed: int) -> None:
 
 def _degraded(image: Tensor, reference: int, seed: int) -> Iterator[tuple[int, Tensor]]:
     """Yield KADID-10k's number of each type we can produce, with the image at its five levels (5, 3, H, W)."""
-    for kind, name in enumerate(KADID10K_DISTORTIONS, start=1):
+    for kind, name in enumerate(TYPES, start=1):
         ours, amounts = SIGNED_AMOUNTS.get(name, (name, ()))
         if ours not in CATALOG:
             continue

@@ -6,8 +6,9 @@ import hashlib
 import importlib.metadata
 import logging
 import platform
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from hydra.utils import instantiate
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -28,8 +30,14 @@ PACKAGE = Path(__file__).resolve().parent
 CONFIG_DIR = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
 
 
-def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
-    """Make a function of a config a command: composed by Hydra, with a user's mistakes told in one sentence."""
+def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Make a function of a config a command: composed by Hydra, with a user's mistakes told in one sentence.
+
+    Args:
+        config_name: the root config, `conf/<config_name>.yaml`.
+        lists: keys that take several files as `key=a,b,c`, which Hydra alone would read as a sweep.
+
+    """
 
     def decorate(command: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)
@@ -46,7 +54,12 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
                 log.warning("Stopped before the end; what was finished is kept.")
                 raise
 
-        return run
+        def command_line() -> Any:
+            if not {"-m", "--multirun"} & set(sys.argv):
+                sys.argv[1:] = [as_list(argument, lists) for argument in sys.argv[1:]]
+            return run()
+
+        return functools.wraps(command)(command_line)
 
     return decorate
 
@@ -66,24 +79,43 @@ def keep_freed_memory() -> None:
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
+def as_list(argument: str, keys: Collection[str]) -> str:
+    """Return the override `key=a,b` as `key=["a","b"]` if its key is one of these; others, and lists, as they are."""
+    key, _, value = argument.partition("=")
+    if key not in keys or "," not in value or value[0] in "[\"'":
+        return argument
+    quoted = [each.replace("\\", "\\\\").replace('"', '\\"') for each in value.split(",")]
+    return f"{key}=[" + ",".join(f'"{each}"' for each in quoted) + "]"
+
+
 def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
     """Instantiate configs by name; what is wrong with any of them is told at once, not one run at a time.
 
     Raises:
-        InputError: joins the messages of all that could not be built.
+        InputError: joins the messages of all that could not be built, or are databases without all their images.
 
     """
     built, errors = {}, []
     for name, config in configs.items():
         try:
-            built[name] = instantiate(config)
-        except InstantiationException as error:
-            if not isinstance(error.__cause__, InputError):
-                raise
-            errors.append(str(error.__cause__))
+            built[name] = read_input(config)
+            if isinstance(built[name], Database):
+                built[name].require_images()
+        except InputError as error:
+            errors.append(str(error))
     if errors:
         raise InputError("\n".join(errors))
     return built
+
+
+def read_input(config: DictConfig) -> Any:
+    """Instantiate a config; an InputError comes through as it is, not inside one of Hydra's."""
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, InputError):
+            raise
+        raise error.__cause__ from None
 
 
 @contextmanager

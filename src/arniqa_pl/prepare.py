@@ -1,5 +1,6 @@
 """python -m arniqa_pl.prepare [demo]: write the demo data in the databases' own layouts.
 
+python -m arniqa_pl.prepare check database=kadid10k [decode=true]: say what a database's folder holds and lacks.
 python -m arniqa_pl.prepare photos input=<folder> output=photos.txt: list the photographs fit for pre-training.
 python -m arniqa_pl.prepare shards input=<folder or list> output=<folder or URI>: pack photographs for streaming.
 """
@@ -9,11 +10,14 @@ import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.console import Console
 
 from arniqa_pl import launch
+from arniqa_pl.data.check import check_database, findings_table
 from arniqa_pl.data.screening import PROBLEMS, report_file, screen_photos, write_screening
 from arniqa_pl.data.shards import write_shards
-from arniqa_pl.demo import write_demo
+from arniqa_pl.demo import NOTE, write_demo
+from arniqa_pl.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +29,34 @@ def demo(cfg: DictConfig) -> None:
     log.info("Demo data: %s", cfg.output)
 
 
+@launch.entry("prepare_check")
+def check(cfg: DictConfig) -> None:
+    """Print a table for each database, then what is wrong; fail if anything is."""
+    console, faults = Console(), 0
+    for name, config in cfg.databases.items():
+        try:
+            database = launch.read_input(config)
+        except InputError as error:
+            console.print(f"{name}: {error}\n", soft_wrap=True, highlight=False)
+            faults += 1
+            continue
+        excerpt = (database.root.parent / NOTE).is_file()
+        findings = check_database(database, decode=cfg.decode, excerpt=excerpt)
+        title = f"{database.name} in {database.root}" + (
+            ": written by the demo, an excerpt on purpose" if excerpt else ""
+        )
+        console.print(findings_table(title, findings))
+        told = [finding.fault for finding in findings if finding.fault] or ["Nothing is wrong."]
+        console.print(*told, "", sep="\n", soft_wrap=True, highlight=False)
+        faults += sum(bool(finding.fault) and not finding.excused for finding in findings)
+    if faults:
+        raise InputError(f"Wanted {', '.join(cfg.databases)} without a fault, found {faults}: see above.")
+
+
 @launch.entry("prepare_photos")
 def photos(cfg: DictConfig) -> None:
     """Measure photographs, report on all of them, and list those to learn from."""
-    found = launch.build({"photos": cfg.photos})["photos"]
+    found = launch.read_input(cfg.photos)
     table = screen_photos(found, **cfg.screening)
     for problem in PROBLEMS:
         count = table["problems"].str.contains(problem).sum()
@@ -40,12 +68,12 @@ def photos(cfg: DictConfig) -> None:
 @launch.entry("prepare_shards")
 def shards(cfg: DictConfig) -> None:
     """Pack photographs into shards."""
-    found = launch.build({"photos": cfg.photos})["photos"]
+    found = launch.read_input(cfg.photos)
     write_shards(found, str(cfg.output), shard_bytes=cfg.shard_bytes, num_workers=cfg.num_workers)
     log.info("%d photographs in shards: %s", len(found), cfg.output)
 
 
-VERBS = {"demo": demo, "photos": photos, "shards": shards}
+VERBS = {"demo": demo, "check": check, "photos": photos, "shards": shards}
 """Each has a root config of its own: conf/prepare.yaml, or conf/prepare_<verb>.yaml."""
 
 

@@ -1,7 +1,8 @@
 """python -m arniqa_pl.regress checkpoint=<run or file> database=kadid10k: frozen features to opinion scores."""
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,19 @@ import numpy as np
 import pandas as pd
 from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from arniqa_pl import launch
 from arniqa_pl.data.databases import Database
-from arniqa_pl.data.splits import Split, digest, draw_splits
+from arniqa_pl.data.splits import Split, Splits, find_splits
+from arniqa_pl.errors import InputError
 from arniqa_pl.models.encoder import Encoder, load_encoder
+from arniqa_pl.quality import figures, report
+from arniqa_pl.quality.correlation import MEASURES
 from arniqa_pl.quality.features import extract_features
-from arniqa_pl.quality.regression import Regression, regress
-from arniqa_pl.quality.report import (
-    results_frame,
-    results_markdown,
-    results_table,
-    scatter_figure,
-    type_figure,
-)
+from arniqa_pl.quality.published import beside_published
+from arniqa_pl.quality.regression import Array, Regression, reference_differences, regress, thin_splits
 from arniqa_pl.quality.scorer import Scorer, ScoreScale
 
 log = logging.getLogger(__name__)
@@ -33,91 +31,191 @@ log = logging.getLogger(__name__)
 TRAINED, UNTRAINED = "pre-trained", "untrained"
 
 
-@launch.entry("regress")
+@launch.entry("regress", lists=("checkpoint",))
 def main(cfg: DictConfig) -> float:
-    """Regress the databases on a checkpoint's features; return the mean over databases of the median test SRCC."""
+    """Regress the databases on checkpoints' features; return the mean over databases of the median test SRCC."""
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build(cfg.databases)
-    encoder = load_encoder(str(cfg.checkpoint))
+    encoders = load_encoders(cfg.checkpoint)
     with launch.tracked_run(cfg) as logger:
-        frame = regress_databases(
-            {TRAINED: encoder}, databases, draw_database_splits(databases, cfg.ridge), cfg, logger
-        )
+        frame = regress_databases(encoders, databases, draw_database_splits(databases, cfg.ridge), cfg, logger)
     return float(frame["srcc"].mean())
 
 
-def draw_database_splits(databases: Mapping[str, Database], ridge: DictConfig) -> dict[str, list[Split]]:
-    """Draw the splits of each database, disjoint by its groups."""
-    return {
-        name: draw_splits(database.table["group"].tolist(), ridge.num_splits, ridge.split_seed)
+def load_encoders(checkpoint: str | ListConfig) -> dict[str, Encoder]:
+    """Read the encoders of one checkpoint, of several, or of all runs of a sweep's folder; named if several."""
+    given = [Path(str(each)) for each in (checkpoint if isinstance(checkpoint, ListConfig) else [checkpoint])]
+    runs = list(dict.fromkeys(run for path in given for run in _runs_of_sweep(path) or [path]))
+    if len(runs) == 1:
+        return {TRAINED: load_encoder(runs[0])}
+    shared = os.path.commonpath(runs)
+    return {os.path.relpath(run, shared): load_encoder(run) for run in runs}
+
+
+def _runs_of_sweep(folder: Path) -> list[Path]:
+    return sorted(file.parents[1] for file in folder.glob("*/checkpoints/best.ckpt"))
+
+
+def draw_database_splits(databases: Mapping[str, Database], ridge: DictConfig) -> dict[str, Splits]:
+    """Take the published or official splits of each database, or draw them; say which they are."""
+    splits = {
+        name: find_splits(database, count=ridge.num_splits, seed=ridge.split_seed, always_draw=ridge.always_draw)
         for name, database in databases.items()
     }
+    for name, found in splits.items():
+        log.info("%s: %d %s splits, digest %s", name, len(found), found.origin, found.digest)
+    return splits
 
 
 def regress_databases(
     encoders: Mapping[str, Encoder],
     databases: Mapping[str, Database],
-    splits: Mapping[str, list[Split]],
+    splits: Mapping[str, Splits],
     cfg: DictConfig,
     logger: Any,
 ) -> pd.DataFrame:
-    """Regress every database on every encoder's features; the first encoder's scorers are kept.
+    """Regress every database on every encoder's features, on all training references and on shares of them.
 
-    Writes `<database>.safetensors`, `results.csv` and `results.md` into the run's folder, and all of it with the
-    figures on the tracking server.
+    Writes scorers and tables into the run's folder, and all of it with the figures on the tracking server. Returns
+    the `report.results_frame`.
     """
     Path(cfg.paths.run_dir).mkdir(parents=True, exist_ok=True)
     alphas = instantiate(cfg.ridge.alphas).tolist()
-    results: dict[str, dict[str, Regression]] = {name: {} for name in databases}
+    sides = _training_sides(databases, splits, cfg)
+    for database in databases.values():
+        _check_references(database, cfg.regression.full_reference)
+    results: dict[float, dict[str, dict[str, Regression]]] = {
+        share: {name: {} for name in databases} for share in sides
+    }
     for name, database in databases.items():
         for title, encoder in encoders.items():
             log.info("Features of %d images of %s, encoder %s", len(database.table), name, title)
-            features = extract_features(encoder, database.paths, trainer=instantiate(cfg.trainer), **cfg.features)
-            results[name][title] = regress(features, database.scores, splits[name], alphas, label="Ridge, splits")
-    frame = results_frame(results)
-    _keep(results, frame, next(iter(encoders.values())), databases, splits, cfg, logger)
+            features = database_features(encoder, database, cfg)
+            for share in sides:
+                results[share][name][title] = regress(
+                    features,
+                    database.scores,
+                    sides[share][name],
+                    alphas,
+                    standardise=cfg.ridge.standardise,
+                    per_crop=cfg.ridge.per_crop,
+                    label="Ridge, splits" if share == 1 else f"Ridge on {share:.3g} of the references, splits",
+                )
+    comparable = [title for title, encoder in encoders.items() if title != UNTRAINED and _as_published(encoder, cfg)]
+    frame = beside_published(report.results_frame(results[1.0]), databases, comparable)
+    frame["split_origin"] = [splits[name].origin for name in frame["database"]]
+    frame["split_digest"] = [splits[name].digest for name in frame["database"]]
+    _keep(results, frame, encoders, databases, splits, cfg, logger)
     return frame
+
+
+def _training_sides(
+    databases: Mapping[str, Database], splits: Mapping[str, Splits], cfg: DictConfig
+) -> dict[float, Mapping[str, Sequence[Split]]]:
+    """Return the splits as they are (1.0), and with each smaller share of their training references."""
+    asked = cfg.regression.train_fraction
+    shares = [float(share) for share in (asked if isinstance(asked, ListConfig) else [asked])]
+    whole: dict[float, Mapping[str, Sequence[Split]]] = {1.0: splits}
+    return whole | {
+        share: {
+            name: thin_splits(
+                splits[name], database.table["group"].tolist(), share, cfg.regression.repeats, cfg.ridge.split_seed
+            )
+            for name, database in databases.items()
+        }
+        for share in shares
+        if share != 1
+    }
+
+
+def _check_references(database: Database, wanted: bool) -> None:
+    if wanted and not database.table["reference"].astype(bool).all():
+        raise InputError(
+            f"Wanted a reference of every image for regression.full_reference, {database.name} does not name them: "
+            "leave the switch out, or the database."
+        )
+
+
+def database_features(encoder: Encoder, database: Database, cfg: DictConfig) -> Array:
+    """Return (N, K, 2·D) features of a database's images; of full reference, their difference from the references'."""
+    policy = {**cfg.features, "trainer": instantiate(cfg.trainer), "short_side": database.short_side}
+    features = extract_features(encoder, database.paths, **policy)
+    if not cfg.regression.full_reference:
+        return features
+    names, of_row = np.unique(database.table["reference"].to_numpy(str), return_inverse=True)
+    references = extract_features(encoder, [database.root / name for name in names], **policy)
+    return reference_differences(features, references, of_row, Path(cfg.features.cache_dir))
+
+
+def _as_published(encoder: Encoder, cfg: DictConfig) -> bool:
+    five_crops = (cfg.features.crop_size, cfg.features.crops) == (224, 5)
+    as_usual = (cfg.ridge.standardise, cfg.ridge.per_crop, cfg.regression.full_reference) == (False, True, False)
+    return encoder.name == "resnet50" and five_crops and as_usual
 
 
 @rank_zero_only
 def _keep(
-    results: Mapping[str, Mapping[str, Regression]],
+    results: Mapping[float, report.Results],
     frame: pd.DataFrame,
-    encoder: Encoder,
+    encoders: Mapping[str, Encoder],
     databases: Mapping[str, Database],
-    splits: Mapping[str, list[Split]],
+    splits: Mapping[str, Splits],
     cfg: DictConfig,
     logger: Any,
 ) -> None:
     """Write scorers and results into the run's folder and onto the tracking server, and print the table."""
     folder, client, run_id = Path(cfg.paths.run_dir), logger.experiment, logger.run_id
-    frame.to_csv(folder / "results.csv", index=False)
-    (folder / "results.md").write_text(results_markdown(frame))
-    for row in frame.itertuples():
-        stage = "test" if row.encoder == TRAINED else "untrained"
-        logger.log_metrics({f"{stage}/{row.database}/{name}": getattr(row, name) for name in ("srcc", "plcc")})
+    trained = [title for title in encoders if title != UNTRAINED]
     for name, database in databases.items():
         launch.log_dataset(name, database.table, database.root, "regression")
-        scorer = Scorer(
-            encoder,
-            results[name][TRAINED].weight,
-            results[name][TRAINED].bias,
-            scale=_scale(database, results[name][TRAINED], splits[name]),
-            crop_size=cfg.features.crop_size,
-            crops=cfg.features.crops,
-        )
-        scorer.save(folder / f"{name}.safetensors")
-        client.log_artifact(run_id, str(folder / f"{name}.safetensors"), "scorers")
-        client.log_figure(run_id, scatter_figure(database, results[name]), f"figures/{name}_predictions.png")
-        if database.table["distortion"].any():
-            client.log_figure(run_id, type_figure(database, results[name]), f"figures/{name}_types.png")
+        if cfg.regression.full_reference:  # a scorer has no reference at hand
+            continue
+        for number, title in enumerate(trained):
+            file = folder / (f"{name}.safetensors" if len(trained) == 1 else f"{name}_{number}.safetensors")
+            _scorer(encoders[title], database, results[1.0][name][title], splits[name], cfg).save(file)
+            client.log_artifact(run_id, str(file), "scorers")
+    tables = report.regression_tables(results, frame, databases, trained)
+    for file in report.write_tables(folder, tables, report.regression_text(tables, databases)):
+        client.log_artifact(run_id, str(file))
     client.log_table(run_id, frame, "results.json")
-    client.log_artifact(run_id, str(folder / "results.md"))
-    Console().print(results_table(frame))
+    logger.log_metrics(_metrics(frame, trained))
+    for title, figure in figures.regression_figures(results[1.0], tables, databases, trained[0]):
+        client.log_figure(run_id, figure, f"figures/{title}.png")
+    for table in report.terminal_tables(tables):
+        Console().print(table)
     log.info("Scorers and results: %s", folder)
 
 
-def _scale(database: Database, result: Regression, splits: list[Split]) -> ScoreScale:
+def _metrics(frame: pd.DataFrame, trained: list[str]) -> dict[str, float]:
+    """Return the medians as `test/<database>/<measure>`; of several checkpoints their mean, and each by its number."""
+    stages = {UNTRAINED: "untrained"} | {title: f"checkpoint_{number}" for number, title in enumerate(trained)}
+    if len(trained) == 1:
+        stages[trained[0]] = "test"
+    metrics = {
+        f"{stages[row['encoder']]}/{row['database']}/{measure}": row[measure]
+        for row in frame.to_dict("records")
+        for measure in MEASURES
+    }
+    if len(trained) > 1:
+        for row in report.checkpoints_frame(frame[frame["encoder"] != UNTRAINED]).to_dict("records"):
+            metrics |= {f"test/{row['database']}/{measure}": row[f"{measure}_mean"] for measure in MEASURES}
+            metrics |= {f"test/{row['database']}/{measure}_std": row[f"{measure}_std"] for measure in MEASURES}
+    return metrics
+
+
+def _scorer(encoder: Encoder, database: Database, result: Regression, splits: Splits, cfg: DictConfig) -> Scorer:
+    return Scorer(
+        encoder,
+        result.weight,
+        result.bias,
+        scale=_scale(database, result, splits),
+        crop_size=cfg.features.crop_size,
+        crops=cfg.features.crops,
+        short_side=database.short_side,
+    )
+
+
+def _scale(database: Database, result: Regression, splits: Splits) -> ScoreScale:
     return ScoreScale(
         database=database.name,
         higher_is_better=database.higher_is_better,
@@ -126,7 +224,7 @@ def _scale(database: Database, result: Regression, splits: list[Split]) -> Score
         alpha=result.alpha,
         srcc=float(np.median(result.srcc)),
         plcc=float(np.median(result.plcc)),
-        splits=digest(splits),
+        splits=splits.digest,
     )
 
 

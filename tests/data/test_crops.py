@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops
+from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops, with_short_side
 from arniqa_pl.data.images import read_image, to_tensor
 from tests.conftest import PHOTOS
 
@@ -37,9 +37,7 @@ def test_crops_of_the_half_scale_image_need_not_the_whole_to_be_the_same(sides):
         generator = torch.Generator().manual_seed(seed)
         crop = random_crops(image, size, generator)[1]
         generator.manual_seed(seed)
-        _, _, left, top = (
-            offset(length - size, generator) for length in (width, height, half.shape[2], half.shape[1])
-        )
+        _, _, left, top = (offset(length - size, generator) for length in (width, height, half.shape[2], half.shape[1]))
         canvas = torch.zeros(3, half.shape[1] + 2 * size, half.shape[2] + 2 * size, dtype=torch.uint8)
         canvas[:, size:-size, size:-size] = half
         assert torch.equal(crop, canvas[:, top + size : top + 2 * size, left + size : left + 2 * size])
@@ -69,6 +67,13 @@ def test_reflected_padding_is_numpys(sides, count):
     colours = {tuple(pixel) for pixel in np.asarray(image).reshape(-1, 3).tolist()}
     assert {tuple(pixel) for pixel in full.permute(1, 2, 0).reshape(-1, 3).tolist()} <= colours
     assert half.flatten(1).amax(1).min() > 0
+
+
+@pytest.mark.parametrize(("size", "wanted"), [((60, 41), (29, 20)), ((41, 60), (20, 29)), ((10, 10), (20, 20))])
+def test_the_short_side_is_resized_bicubically_and_the_long_one_follows(size, wanted):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8))
+    np.testing.assert_array_equal(with_short_side(image, 20), image.resize(wanted, Image.Resampling.BICUBIC))
+    assert with_short_side(image, None) is image
 
 
 def test_centre_and_corner_crops_lie_where_the_protocol_says(numbered):

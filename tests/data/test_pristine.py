@@ -25,7 +25,9 @@ def test_a_folder_is_sorted_by_what_lies_in_it_wherever_it_lies(folders):
     photos = find_photos(str(folders / "one"))
     assert greys(photos) == [1, 2, 0]
     assert list(photos.table()["image"]) == ["a/c.png", "a.png", "b.png"]
-    assert list(photos.table()["bytes"]) == [(folders / "one" / name).stat().st_size for name in photos.table()["image"]]
+    assert list(photos.table()["bytes"]) == [
+        (folders / "one" / name).stat().st_size for name in photos.table()["image"]
+    ]
     shutil.move(folders / "one", folders / "elsewhere")
     moved = find_photos(str(folders / "elsewhere"))
     assert greys(moved) == [1, 2, 0]
@@ -54,7 +56,9 @@ def test_an_image_is_no_list(folders):
 
 
 def test_folders_without_photographs_say_what_belongs_there(tmp_path):
-    with pytest.raises(InputError, match=r"found none\. Put the ref_imgs of KADIS-700k there .*photos\.source=<folder>"):
+    with pytest.raises(
+        InputError, match=r"found none\. Put the ref_imgs of KADIS-700k there .*photos\.source=<folder>"
+    ):
         find_photos(str(tmp_path))
 
 

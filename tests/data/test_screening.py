@@ -78,7 +78,9 @@ def test_what_is_left_out_is_chosen_and_the_report_names_all(screened, tmp_path)
 
 def test_unreadable_files_stop_the_command_unless_they_are_left_out(screened, tmp_path):
     photos, table = screened
-    with pytest.raises(InputError, match=r"7 photographs that can be decoded, 1 cannot, the first is 4_unreadable\.jpg"):
+    with pytest.raises(
+        InputError, match=r"7 photographs that can be decoded, 1 cannot, the first is 4_unreadable\.jpg"
+    ):
         write_screening(table, photos, tmp_path / "photos.txt", [])
     assert (tmp_path / "photos.csv").is_file()
     assert not (tmp_path / "photos.txt").exists()

@@ -1,6 +1,5 @@
 import copy
 import hashlib
-import io
 import json
 import socket
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import lightning
 import numpy as np
 import pytest
-import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
 from PIL import Image
 

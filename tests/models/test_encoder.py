@@ -90,6 +90,15 @@ def test_unknown_encoders_and_missing_files_are_named(tmp_path):
         load_encoder(tmp_path / "other.ckpt")
 
 
+def test_a_checkpoint_of_another_encoder_is_refused_in_a_sentence(tmp_path):
+    state = {f"encoder.{key}": value for key, value in Encoder("resnet18").state_dict().items()}
+    torch.save({"encoder": "resnet34", "state_dict": state}, tmp_path / "mixed.ckpt")
+    wanted = r"Wanted the encoder resnet34 in .*mixed\.ckpt, found those of another model"
+    with pytest.raises(InputError, match=wanted) as caught:
+        load_encoder(tmp_path / "mixed.ckpt")
+    assert len(str(caught.value).removeprefix(str(tmp_path))) < 500
+
+
 def test_crop_features_are_full_scale_then_half_scale():
     encoder = Encoder("resnet18").eval()
     crops = torch.randint(0, 256, (2, 2, 5, 3, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

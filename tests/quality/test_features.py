@@ -1,36 +1,77 @@
 import functools
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import lightning
 import numpy as np
 import pytest
 import torch
+from numpy.lib.format import open_memmap
 
 from arniqa_pl.data.databases import kadid10k
 from arniqa_pl.data.datasets import ImageCrops
 from arniqa_pl.errors import InputError
 from arniqa_pl.models import Encoder
-from arniqa_pl.quality.features import extract_features
+from arniqa_pl.quality.features import broken_rows, extract_features
 
 TRAINER = functools.partial(lightning.Trainer, accelerator="cpu", devices=1)
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Encoder("resnet18")
+class CountingEncoder(Encoder):
+    """Leaves a mark in a file for each image that it computes, in whatever process."""
+
+    def __init__(self, marks: Path, seconds: float = 0.0) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__("resnet18")
+        self.marks = marks
+        self.seconds = seconds
+        self.computed()
+
+    def crop_features(self, crops: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        with self.marks.open("a") as stream:
+            stream.write("." * len(crops))
+        return super().crop_features(crops)
+
+    def computed(self) -> int:
+        """How many images were computed since this was last asked."""
+        count = len(self.marks.read_text()) if self.marks.exists() else 0
+        self.marks.write_text("")
+        return count
 
 
-def extract(encoder, paths, folder, trainer=TRAINER, crop_size=48):
+@pytest.fixture
+def encoder(tmp_path):
+    return CountingEncoder(tmp_path / "marks")
+
+
+@pytest.fixture
+def paths(demo_data):
+    return kadid10k.read(str(demo_data / "KADID10K")).paths[:7]
+
+
+def extract(encoder, paths, folder, trainer=TRAINER, crop_size=48, batch_size=3, short_side=None):
     return extract_features(
-        encoder, paths, trainer=trainer, cache_dir=folder, crop_size=crop_size, crops=5, batch_size=3, num_workers=0
+        encoder,
+        paths,
+        trainer=trainer,
+        cache_dir=folder,
+        crop_size=crop_size,
+        crops=5,
+        batch_size=batch_size,
+        num_workers=0,
+        short_side=short_side,
     )
 
 
-def test_rows_are_the_images_in_their_order(demo_data, encoder, tmp_path):
-    paths = kadid10k(str(demo_data / "KADID10K")).paths[:7]
-    features = extract(encoder, paths, tmp_path)
+def test_rows_are_the_images_in_their_order(encoder, paths, tmp_path):
+    features = extract(encoder, paths, tmp_path / "cache")
     assert features.shape == (7, 5, 1024)
     assert features.dtype == np.float32
     with torch.no_grad():
@@ -42,53 +83,108 @@ def test_rows_are_the_images_in_their_order(demo_data, encoder, tmp_path):
         features[0] = 0
 
 
-def test_cache_is_used_until_something_changes(demo_data, encoder, tmp_path):
-    paths = kadid10k(str(demo_data / "KADID10K")).paths[:4]
+def test_cache_is_used_until_something_changes(encoder, paths, tmp_path):
+    paths, folder = paths[:4], tmp_path / "cache"
+    first = np.array(extract(encoder, paths, folder))
+    assert encoder.computed() == 4
+    np.testing.assert_array_equal(extract(encoder, paths, folder), first)
+    assert encoder.computed() == 0  # read
 
-    def files() -> set[str]:
-        return {path.name for path in tmp_path.iterdir()}
+    def changed(images=paths, **settings) -> bool:
+        other = extract(encoder, images, folder, **settings)
+        return encoder.computed() == 4 and not np.array_equal(other, first)
 
-    extract(encoder, paths, tmp_path)
-    (first,) = files()
-    (tmp_path / first).write_bytes((tmp_path / first).read_bytes()[:-4] + np.float32(7).tobytes())
-    assert extract(encoder, paths, tmp_path)[-1, -1, -1] == 7  # read, not computed
     with torch.no_grad():
-        encoder.trunk.conv1.weight[0, 0, 0, 0] += 1e-3
-    extract(encoder, paths, tmp_path)
-    assert len(files()) == 2
-    extract(encoder, paths[::-1], tmp_path)
-    assert len(files()) == 3
-    extract(encoder, paths, tmp_path, crop_size=56)
-    assert len(files()) == 4
+        encoder.trunk.conv1.weight[0, 0, 0, 0] += 0.1
+    assert changed()
+    assert changed(paths[::-1])
+    assert changed(crop_size=56)
+    assert changed(short_side=100)
+    assert changed(trainer=functools.partial(TRAINER, precision="bf16-mixed"))
     os.utime(paths[0], (1, 1))
-    extract(encoder, paths, tmp_path)
-    assert len(files()) == 5
-    extract(encoder, paths, tmp_path, trainer=functools.partial(TRAINER, precision="bf16-mixed"))
-    assert len(files()) == 6
-    assert all(name.endswith(".npy") for name in files())
+    assert changed()
+    assert len(list(folder.iterdir())) == 7
 
 
-def test_two_processes_share_the_images(demo_data, encoder, tmp_path):
-    paths = kadid10k(str(demo_data / "KADID10K")).paths[:5]  # an odd number: no image twice, none left out
+def test_two_processes_share_the_images(encoder, paths, tmp_path):
     both = functools.partial(lightning.Trainer, accelerator="cpu", devices=2, strategy="ddp_spawn")
-    np.testing.assert_allclose(
-        extract(encoder, paths, tmp_path / "two", trainer=both), extract(encoder, paths, tmp_path / "one"), atol=1e-5
-    )
+    shared = extract(encoder, paths, tmp_path / "two", trainer=both)
+    assert encoder.computed() == 7  # an odd number: no image twice, none left out
+    np.testing.assert_allclose(shared, extract(encoder, paths, tmp_path / "one"), atol=1e-6)
 
 
-def test_a_shortened_trainer_does_not_shorten_the_cache(demo_data, encoder, tmp_path):
-    paths = kadid10k(str(demo_data / "KADID10K")).paths[:7]
+def test_a_shortened_trainer_does_not_shorten_the_cache(encoder, paths, tmp_path):
     hasty = functools.partial(TRAINER, fast_dev_run=True, limit_predict_batches=1)
-    np.testing.assert_array_equal(
-        extract(encoder, paths, tmp_path / "hasty", trainer=hasty), extract(encoder, paths, tmp_path / "whole")
+    assert not len(broken_rows(extract(encoder, paths, tmp_path / "cache", trainer=hasty)))
+
+
+_SLOWLY = """
+import sys
+from pathlib import Path
+from tests.quality.test_features import CountingEncoder, extract
+marks, folder, *paths = map(Path, sys.argv[1:])
+extract(CountingEncoder(marks, seconds=0.3), paths, folder, batch_size=1)
+"""
+
+
+def test_a_command_goes_on_where_a_killed_one_stopped(encoder, paths, tmp_path, caplog):
+    """The second command waits for the first, which is killed meanwhile: the kernel hands the file over."""
+    marks, folder = tmp_path / "slow marks", tmp_path / "cache"
+    first = subprocess.Popen([sys.executable, "-c", _SLOWLY, marks, folder, *paths])
+
+    def kill_at(count: int) -> None:
+        while first.poll() is None and (not marks.exists() or len(marks.read_text()) < count):
+            time.sleep(0.01)
+        first.send_signal(signal.SIGKILL)
+
+    while first.poll() is None and not (marks.exists() and marks.read_text()):
+        time.sleep(0.05)
+    (file,) = folder.iterdir()
+    finished = []
+    killer = threading.Thread(
+        target=lambda: (kill_at(4), first.wait(), finished.append(broken_rows(open_memmap(file))))
     )
+    killer.start()
+    with caplog.at_level("INFO"):
+        features = extract(encoder, paths, folder)
+    killer.join()
+    assert first.returncode == -signal.SIGKILL
+    assert "Waiting for another command" in caplog.text
+    assert 3 <= 7 - encoder.computed() <= 4  # the fourth may have been in the works
+    assert not len(broken_rows(features))
+    np.testing.assert_allclose(features, extract(encoder, paths, tmp_path / "undisturbed"), atol=1e-6)
 
 
-def test_features_that_are_nan_are_no_cache(demo_data, tmp_path):
-    paths = kadid10k(str(demo_data / "KADID10K")).paths[:4]
-    broken = Encoder("resnet18")
+def test_half_a_row_is_not_a_row(encoder, paths, tmp_path):
+    wanted = np.array(extract(encoder, paths, tmp_path / "cache"))
+    (file,) = (tmp_path / "cache").iterdir()
+    open_memmap(file, mode="r+")[5, 3:] = np.nan
+    encoder.computed()
+    np.testing.assert_allclose(extract(encoder, paths, tmp_path / "cache"), wanted, atol=1e-6)
+    assert encoder.computed() == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "shape", "text"])
+def test_a_damaged_cache_is_made_anew_and_says_so(encoder, paths, tmp_path, damage, caplog):
+    wanted = np.array(extract(encoder, paths, tmp_path / "cache"))
+    (file,) = (tmp_path / "cache").iterdir()
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-4])
+    elif damage == "shape":
+        with file.open("wb") as stream:
+            np.save(stream, wanted[:5])
+    else:
+        file.write_text("no array")
+    encoder.computed()
+    np.testing.assert_array_equal(extract(encoder, paths, tmp_path / "cache"), wanted)
+    assert encoder.computed() == 7
+    assert f"Wanted float32 (7, 5, 1024) in the feature cache {file}, found" in caplog.text
+
+
+def test_features_that_are_nan_name_their_images_and_are_no_cache(encoder, paths, tmp_path):
     with torch.no_grad():
-        broken.trunk.bn1.weight.fill_(torch.nan)
-    with pytest.raises(InputError, match="Wanted features of 4 images, 4 are NaN"):
-        extract(broken, paths, tmp_path)
-    assert not list(tmp_path.iterdir())
+        encoder.trunk.bn1.weight.fill_(torch.nan)
+    for _ in range(2):
+        with pytest.raises(InputError, match=rf"for 4 of 4 images \({paths[0]}, .*{paths[2]}, …\)"):
+            extract(encoder, paths[:4], tmp_path / "cache")
+        assert encoder.computed() == 4

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from arniqa_pl.quality import fit_ridge
 from arniqa_pl.quality.ridge import Moments, fit_ridge_moments
@@ -44,11 +46,27 @@ def test_float32_features_give_what_their_float64_copies_give():
 def test_moments_of_a_training_side_are_all_rows_minus_the_held_out():
     features, targets = map(torch.from_numpy, problem(5000, 20))  # more rows than a block
     alphas = torch.from_numpy(ALPHAS)
-    difference = Moments.of(features, targets) - Moments.of(features[:1500], targets[:1500])
-    weights, intercepts = fit_ridge_moments(difference, alphas)
+    moments = Moments.zero(20)
+    moments.add_(features, targets)
+    training = moments.clone()
+    training.add_(features[:1500], targets[:1500], sign=-1)
+    assert (moments.count, training.count) == (5000, 3500)
+    weights, intercepts = fit_ridge_moments(training, alphas)
     wanted_weights, wanted_intercepts = fit_ridge(features[1500:], targets[1500:], alphas)
     torch.testing.assert_close(weights, wanted_weights, rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(intercepts, wanted_intercepts, rtol=1e-7, atol=1e-9)
+
+
+def test_standardised_features_give_what_sklearns_scaler_gives():
+    features, targets = problem(300, 40)
+    features *= np.geomspace(1e-3, 1e3, 40)
+    features[:, 7] = 0.3  # constant but for rounding: neither may blow it up
+    moments = Moments.zero(40)
+    moments.add_(torch.from_numpy(features), torch.from_numpy(targets))
+    weights, intercepts = fit_ridge_moments(moments, torch.from_numpy(ALPHAS), standardise=True)
+    for alpha, weight, intercept in zip(ALPHAS, weights.numpy(), intercepts.numpy(), strict=True):
+        wanted = make_pipeline(StandardScaler(), Ridge(alpha=alpha)).fit(features, targets).predict(features)
+        np.testing.assert_allclose(features @ weight + intercept, wanted, atol=1e-6 * targets.std())
 
 
 def test_constant_targets_and_repeated_features_have_a_solution():

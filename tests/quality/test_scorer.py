@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from arniqa_pl.quality import Scorer
 from arniqa_pl.quality.scorer import ScoreScale
 
 
-def make_scorer(higher_is_better: bool = True) -> Scorer:
+def make_scorer(higher_is_better: bool = True, short_side: int | None = None) -> Scorer:
     scale = ScoreScale(
         database="csv",
         higher_is_better=higher_is_better,
@@ -28,7 +29,7 @@ def make_scorer(higher_is_better: bool = True) -> Scorer:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = Encoder("resnet18")
-        return Scorer(encoder, torch.randn(1024) * 20, 50.0, scale=scale, crop_size=64, crops=5)
+        return Scorer(encoder, torch.randn(1024) * 20, 50.0, scale=scale, crop_size=64, crops=5, short_side=short_side)
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +58,43 @@ def test_files_pillow_images_and_tensors_of_any_size_may_be_mixed(scorer, photo,
     assert scorer.score([]).shape == (0,)
 
 
-def test_quality_is_higher_for_better_and_clamped():
-    values = torch.tensor([10.0, 20.0, 50.0, 80.0, 90.0])
+def test_images_are_resized_to_the_short_side_they_were_trained_at(scorer, photo):
+    width, height = photo.size
+    short = 100
+    resized = photo.resize((width * short // min(photo.size), height * short // min(photo.size)), Image.BICUBIC)
+    same = make_scorer(short_side=short)
+    assert float(same.score(photo)) == pytest.approx(float(scorer.score(resized)), abs=1e-4)
+    assert abs(float(same.score(photo) - scorer.score(photo))) > 1e-3
+
+
+def test_quality_says_when_scores_leave_the_range_seen_in_training(photo, caplog):
+    scorer = make_scorer()
+    score = float(scorer.score(photo))
+    scorer.scale = replace(scorer.scale, seen=(score + 1, score + 3))
+    assert float(scorer.quality([photo])) == 0
+    assert "1 of 1 scores lie outside of" in caplog.text
+    assert float(scorer.quality([photo], clamp=False)) == pytest.approx(-0.5, abs=1e-4)
+    caplog.clear()
+    scorer.scale = replace(scorer.scale, seen=(score - 1, score + 3))
+    assert float(scorer.quality([photo])) == pytest.approx(0.25, abs=1e-4)
+    assert not caplog.text
+
+
+def test_quality_is_higher_for_better_and_clamped_on_request():
+    values = torch.tensor([10.0, 20.0, 50.0, 80.0, 110.0])
+    assert make_scorer().outside(values).tolist() == [True, False, False, False, True]
+    assert make_scorer(True).to_quality(values, clamp=False).tolist() == pytest.approx([-1 / 6, 0, 0.5, 1, 1.5])
+    assert make_scorer(False).to_quality(values, clamp=False).tolist() == pytest.approx([7 / 6, 1, 0.5, 0, -0.5])
     assert make_scorer(True).to_quality(values).tolist() == [0, 0, 0.5, 1, 1]
     assert make_scorer(False).to_quality(values).tolist() == [1, 1, 0.5, 0, 0]
 
 
-def test_one_file_holds_everything(scorer, photo, tmp_path):
+def test_one_file_holds_everything(photo, tmp_path):
+    scorer = make_scorer(short_side=100)
     scorer.save(tmp_path / "a.safetensors")
     loaded = Scorer.load(tmp_path / "a.safetensors")
     assert torch.equal(loaded.score(photo), scorer.score(photo))
-    assert (loaded.scale, loaded.crop_size, loaded.crops) == (scorer.scale, 64, 5)
+    assert (loaded.scale, loaded.crop_size, loaded.crops, loaded.short_side) == (scorer.scale, 64, 5, 100)
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         facts = json.loads(file.metadata()["arniqa_pl"])
     assert facts["encoder"] == "resnet18"
@@ -82,7 +109,7 @@ def test_what_is_no_scorer_is_refused(scorer, tmp_path):
     with pytest.raises(InputError, match="damaged"):
         Scorer.load(tmp_path / "cut.safetensors")
     save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="format 'arniqa_pl scorer 1'"):
+    with pytest.raises(InputError, match="format 'arniqa_pl scorer 2'"):
         Scorer.load(tmp_path / "other.safetensors")
 
 

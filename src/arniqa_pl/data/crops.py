@@ -25,6 +25,14 @@ def half_scale(image: Image.Image) -> Image.Image:
     return Image.fromarray(_half_region(image, (0, 0, width, height)).permute(1, 2, 0).numpy())
 
 
+def with_short_side(image: Image.Image, side: int | None) -> Image.Image:
+    """Return the image resized to a short side in pixels, bicubic, the long one rounded down; None: as it is."""
+    if side is None:
+        return image
+    short = min(image.size)
+    return image.resize((image.width * side // short, image.height * side // short), Image.Resampling.BICUBIC)
+
+
 def random_crops(image: Image.Image, size: int, generator: Generator, padding: Padding = "zeros") -> Tensor:
     """Cut one random crop out of an image at full scale, and one at half scale, independently.
 
@@ -64,7 +72,9 @@ def fixed_crops(scales: Iterable[Image.Image], size: int, count: int, padding: P
         raise ValueError(f"wanted 1 crop (centre) or 5 (centre and corners), got {count}")
     return torch.stack(
         [
-            torch.stack([_cut(image, *place, size, half=False, padding=padding) for place in _places(image, size)[:count]])
+            torch.stack(
+                [_cut(image, *place, size, half=False, padding=padding) for place in _places(image, size)[:count]]
+            )
             for image in scales
         ]
     )

@@ -110,7 +110,12 @@ class PretrainingData(LightningDataModule):
         """Return a loader for each database, in their order."""
         return [
             DataLoader(
-                ImageCrops(database.paths, crop_size=self.validation_crop_size, crops=self.validation_crops),
+                ImageCrops(
+                    database.paths,
+                    crop_size=self.validation_crop_size,
+                    crops=self.validation_crops,
+                    short_side=database.short_side,
+                ),
                 batch_size=self.batch_size,
                 num_workers=self.num_workers,
                 pin_memory=torch.cuda.is_available(),

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from arniqa_pl.data.crops import Padding, fixed_crops, half_scale, random_crops
+from arniqa_pl.data.crops import Padding, fixed_crops, half_scale, random_crops, with_short_side
 from arniqa_pl.data.images import read_image
 from arniqa_pl.data.pristine import Photos
 from arniqa_pl.distortions import Composition, DegradationModel
@@ -131,21 +131,22 @@ def collate_pairs(samples: Sequence[PairBatch]) -> PairBatch:
 
 
 class ImageCrops(Dataset[tuple[int, Tensor]]):
-    """Fixed crops of images at full and half scale, with the row that each image has in its list.
+    """Fixed crops of images, resized to a short side if one is given, with the row that each has in its list.
 
     Yields:
         row, and crops (scale 2, crop, 3, S, S) uint8.
 
     """
 
-    def __init__(self, paths: Sequence[Path], *, crop_size: int, crops: int) -> None:
+    def __init__(self, paths: Sequence[Path], *, crop_size: int, crops: int, short_side: int | None = None) -> None:
         self.paths = paths
         self.crop_size = crop_size
         self.crops = crops
+        self.short_side = short_side
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, row: int) -> tuple[int, Tensor]:
-        image = read_image(self.paths[row])
+        image = with_short_side(read_image(self.paths[row]), self.short_side)
         return row, fixed_crops((image, half_scale(image)), self.crop_size, self.crops)

@@ -102,7 +102,9 @@ def _listed(file: Path) -> list[str]:
     try:
         names = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise InputError(f"Wanted a text file with the path of a photograph on each line, {file} is no text.") from error
+        raise InputError(
+            f"Wanted a text file with the path of a photograph on each line, {file} is no text."
+        ) from error
     missing = [name for name in names if not (file.parent / name).is_file()]
     if missing:
         raise InputError(

@@ -103,5 +103,7 @@ def _litdata() -> Any:
     try:
         import litdata  # takes a second, and only those who stream need it
     except ImportError as error:
-        raise InputError("Wanted litdata for shards, it is not installed: pip install 'arniqa_pl[streaming]'.") from error
+        raise InputError(
+            "Wanted litdata for shards, it is not installed: pip install 'arniqa_pl[streaming]'."
+        ) from error
     return litdata

@@ -1,6 +1,7 @@
 import hashlib
 import importlib.metadata
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -58,10 +59,15 @@ class Encoder(nn.Module):
 
     def _load(self, file: Path) -> None:
         state = {key: value for key, value in read_weights(file).items() if not key.startswith(_HEADS)}
-        try:
-            self.trunk.load_state_dict(state)
-        except RuntimeError as error:
-            raise InputError(f"Wanted weights of {self.name} in {file}, found others: {error}") from error
+        _load_into(self.trunk, state, f"weights of {self.name} in {file}")
+
+
+def _load_into(module: nn.Module, state: dict[str, Any], wanted: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        found = textwrap.shorten(str(error), 200)  # PyTorch lists every tensor
+        raise InputError(f"Wanted {wanted}, found those of another model: {found}") from error
 
 
 _HEADS = ("fc.", "classifier.", "heads.")
@@ -146,7 +152,7 @@ def load_encoder(checkpoint: Path | str) -> Encoder:
         checkpoint: a .ckpt file, or the folder of a run, whose best one is taken.
 
     Raises:
-        InputError: there is none, it is damaged, or it was not written by pre-training.
+        InputError: there is none, it is damaged, it was not written by pre-training, or holds another encoder.
 
     """
     file = Path(checkpoint)
@@ -157,7 +163,6 @@ def load_encoder(checkpoint: Path | str) -> Encoder:
         raise InputError(f"Wanted a checkpoint of arniqa_pl.train, {file} holds only {', '.join(list(content)[:4])}.")
     encoder = Encoder(str(content["encoder"]))
     prefix = "encoder."
-    encoder.load_state_dict(
-        {key.removeprefix(prefix): value for key, value in content["state_dict"].items() if key.startswith(prefix)}
-    )
+    state = {key.removeprefix(prefix): value for key, value in content["state_dict"].items() if key.startswith(prefix)}
+    _load_into(encoder, state, f"the encoder {encoder.name} in {file}")
     return encoder

@@ -1,7 +1,8 @@
-"""Frozen features of a list of images, written row by row to one file on disk."""
+"""Frozen features of a list of images, kept row by row in one file on disk."""
 
+import fcntl
 import hashlib
-import os
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,66 +10,110 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter, TQDMProgressBar
-from numpy.lib.format import open_memmap
+from lightning.pytorch.callbacks import TQDMProgressBar
+from numpy.lib.format import open_memmap, write_array_header_1_0
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from arniqa_pl.data.datasets import ImageCrops
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.encoder import Encoder
 
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.floating]
+
+_BLOCK_ROWS = 256
+
+
+def broken_rows(features: Array) -> NDArray[np.int64]:
+    """Return the rows of features (N, K, 2·D) that hold a NaN or an infinite value; reads a block at a time."""
+    starts = range(0, len(features), _BLOCK_ROWS)
+    finite = [np.isfinite(features[start : start + _BLOCK_ROWS]).all(axis=(1, 2)) for start in starts]
+    return np.flatnonzero(~np.concatenate([np.empty(0, bool), *finite]))
+
 
 class _Extraction(LightningModule):
-    """Maps batches (rows, crops (B, 2, K, 3, S, S) uint8) to (rows, features (B, K, 2·D))."""
+    """Writes the features of those images that have none yet into an .npy file, a row for each image.
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
-        rows, crops = batch
-        return rows, self.encoder.crop_features(crops)
-
-
-class _RowWriter(BasePredictionWriter):
-    """Writes features to a memory-mapped array by row number: ranks may hold any rows, in any order.
-
-    The file gets its name when every row is there, so that a file of that name can be trusted.
+    The file is born full of NaN, so a row is finished when every number in it is finite, whatever killed the process
+    that wrote it. Ranks, on any node that sees the file, may hold any rows, in any order.
     """
 
-    def __init__(self, file: Path, shape: tuple[int, int, int]) -> None:
-        super().__init__(write_interval="batch")
+    def __init__(
+        self, encoder: Encoder, images: ImageCrops, *, file: Path, shape: tuple[int, int, int], **loader: Any
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.images = images
         self.file = file
         self.shape = shape
-        self.unfinished = file
-        self.features: Any = None
+        self.loader = loader
+        self.lock: Any = None
+        self.rows: NDArray[np.int64] = np.empty(0, np.int64)
+        self.start = 0
+        self.prepare_data_per_node = False
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # Named after the first rank's process: two commands may extract the same features at once.
-        self.unfinished = trainer.strategy.broadcast(self.file.with_suffix(f".{os.getpid()}"))
-        if trainer.is_global_zero:
-            open_memmap(self.unfinished, mode="w+", dtype=np.float32, shape=self.shape)[:] = np.nan
-        trainer.strategy.barrier()
-        self.features = open_memmap(self.unfinished, mode="r+")
+    def prepare_data(self) -> None:
+        """Make the file, on rank 0, and keep other commands off it: the kernel frees the lock if this process dies."""
+        self.lock = self.file.open("ab")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("Waiting for another command that extracts the same features")
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
+        _make_room(self.file, self.shape)
 
-    def write_on_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, prediction: Any, *args: Any, **kwargs: Any
-    ) -> None:
-        rows, features = prediction
-        self.features[rows.cpu().numpy()] = features.float().cpu().numpy()
+    def setup(self, stage: str) -> None:
+        """Find the unfinished rows: the same on every rank, for none of them writes before all are through here."""
+        stored = open_memmap(self.file, mode="r")
+        self.start = stored.offset
+        self.rows = broken_rows(stored)
+        if not len(self.rows):
+            self.trainer.limit_predict_batches = 0
+        elif len(self.rows) < len(stored):
+            log.info("%d of %d images have features already", len(stored) - len(self.rows), len(stored))
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.features.flush()
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            broken = np.flatnonzero(np.isnan(self.features[:, 0, 0]))
-            if len(broken):
-                self.unfinished.unlink()
-                raise InputError(f"Wanted features of {self.shape[0]} images, {len(broken)} are NaN or were not made.")
-            self.unfinished.replace(self.file)
-        trainer.strategy.barrier()
+    def predict_dataloader(self) -> DataLoader[tuple[int, Tensor]]:
+        """Return a loader of the unfinished rows, at least one for each rank."""
+        rows = np.resize(self.rows, max(len(self.rows), self.trainer.world_size))
+        return DataLoader(Subset(self.images, rows.tolist()), pin_memory=torch.cuda.is_available(), **self.loader)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Map (rows, crops (B, 2, K, 3, S, S) uint8) to features in the file; return the rows."""
+        rows, crops = batch
+        features = self.encoder.crop_features(crops).float().cpu().numpy()
+        with self.file.open("r+b") as stream:
+            for row, values in zip(rows.tolist(), features, strict=True):
+                stream.seek(self.start + row * values.nbytes)
+                stream.write(values.tobytes())
+        return rows
+
+    def teardown(self, stage: str) -> None:
+        """Free the file once every rank has written its rows."""
+        self.trainer.strategy.barrier()
+        if self.lock is not None:
+            self.lock.close()
+
+
+def _make_room(file: Path, shape: tuple[int, int, int]) -> None:
+    """Make a file of NaN, unless there is one of this shape already."""
+    try:
+        stored = open_memmap(file, mode="r")
+        if (stored.shape, stored.dtype) == (shape, np.float32):
+            return
+        found = f"{stored.dtype} {stored.shape}"
+    except ValueError as error:
+        found = str(error)
+    if file.stat().st_size:
+        log.warning("Wanted float32 %s in the feature cache %s, found %s: making it anew", shape, file, found)
+    with file.open("r+b") as stream:
+        stream.truncate(0)
+        write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        row = np.full(shape[1:], np.nan, "<f4").tobytes()
+        for _ in range(shape[0]):
+            stream.write(row)
 
 
 def extract_features(
@@ -81,35 +126,54 @@ def extract_features(
     crops: int,
     batch_size: int,
     num_workers: int,
+    short_side: int | None = None,
 ) -> NDArray[np.float32]:
-    """Return the crop features of images, from the cache if they are there.
+    """Return the crop features of images; those that the cache holds are not computed again.
+
+    The cache is a file for each combination of encoder weights, images, crops and precision. What an interrupted
+    command finished is kept, a damaged file is made anew, and commands that want the same features take turns.
 
     Args:
         encoder: used as it is, in evaluation mode.
         paths: (N,) image files.
         trainer: builds the Trainer that shares out the images over its devices.
-        cache_dir: where the features of this encoder, these images and these crops are kept.
+        cache_dir: where features are kept; all nodes must see it.
         crop_size: side S of the crops, in pixels.
         crops: K, 1 (centre) or 5 (centre and corners), at both scales.
         batch_size: images per forward pass.
         num_workers: loader processes.
+        short_side: images are first resized to this, in pixels; None: they are not.
 
     Returns:
         (N, K, 2·D) float32, memory-mapped and read-only: full-scale features, then half-scale ones.
 
+    Raises:
+        InputError: an image cannot be read, or a feature is NaN or infinite; the message names the images.
+
     """
     folder = Path(cache_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    probe = trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    file = folder / f"{_fingerprint(encoder, paths, crop_size, crops, probe.precision)}.npy"
-    if not file.is_file():
-        writer = _RowWriter(file, (len(paths), crops, 2 * encoder.dim))
-        whole = {"fast_dev_run": False, "limit_predict_batches": 1.0}  # a cache of half the rows would be a lie
-        runner = trainer(callbacks=[writer, TQDMProgressBar()], logger=False, enable_checkpointing=False, **whole)
-        images = ImageCrops(paths, crop_size=crop_size, crops=crops)
-        loader = DataLoader(images, batch_size, num_workers=num_workers, pin_memory=torch.cuda.is_available())
-        runner.predict(_Extraction(encoder), loader, return_predictions=False)
-    return np.load(file, mmap_mode="r")
+    whole = {"fast_dev_run": False, "limit_predict_batches": 1.0}  # a cache of half the rows would be a lie
+    runner = trainer(callbacks=[TQDMProgressBar()], logger=False, enable_checkpointing=False, **whole)
+    file = folder / f"{_fingerprint(encoder, paths, crop_size, crops, short_side, runner.precision)}.npy"
+    extraction = _Extraction(
+        encoder,
+        ImageCrops(paths, crop_size=crop_size, crops=crops, short_side=short_side),
+        file=file,
+        shape=(len(paths), crops, 2 * encoder.dim),
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )
+    runner.predict(extraction, return_predictions=False)
+    features = np.load(file, mmap_mode="r")
+    broken = broken_rows(features)
+    if len(broken):
+        names = ", ".join(str(paths[row]) for row in broken[:3])
+        raise InputError(
+            f"Wanted finite features, the encoder gives NaN or infinite ones for {len(broken)} of {len(paths)} images "
+            f"({names}{', …' if len(broken) > 3 else ''}): look at its weights, or try trainer.precision=32-true."
+        )
+    return features
 
 
 def _fingerprint(encoder: Encoder, paths: Sequence[Path], *settings: object) -> str:

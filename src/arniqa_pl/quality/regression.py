@@ -1,7 +1,11 @@
 """The second stage: ridge regressions from frozen features to opinion scores (ARNIQA, sections 3.3 and 4.2)."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,76 +17,98 @@ from tqdm import tqdm
 from arniqa_pl.data.splits import Rows, Split
 from arniqa_pl.errors import InputError
 from arniqa_pl.quality.correlation import plcc, srcc
+from arniqa_pl.quality.features import broken_rows
 from arniqa_pl.quality.ridge import Moments, fit_ridge_moments
 
 Array = NDArray[np.floating]
 
+_BLOCK_ROWS = 256
+
+
+class HeldOut(NamedTuple):
+    """The test side of a split: row numbers, predictions and scores (rows,), in the database's scale."""
+
+    rows: Rows
+    prediction: Array
+    score: Array
+
+    def within(self, chosen: NDArray[np.bool_]) -> "HeldOut":
+        """Return the rows for which chosen (N,), a mask of the whole database, is true."""
+        return HeldOut(*(each[chosen[self.rows]] for each in self))
+
 
 @dataclass(frozen=True)
 class Regression:
-    """What the regression stage finds for one database.
+    """What the regression stage finds for one database; everything that is reported follows from it.
 
     Attributes:
         alpha: the penalty with the highest median of validation SRCC over the splits.
-        srcc: (splits,) Spearman correlation on the test sides.
-        plcc: (splits,) Pearson correlation on the test sides.
-        prediction: (test rows of the first split,) in the database's scale.
-        rows: (test rows of the first split,) their row numbers.
+        tests: the test side of each split, as predicted from its training side.
         weight: (2·D,) of the ridge refit on all rows.
         bias: its intercept.
 
     """
 
     alpha: float
-    srcc: Array
-    plcc: Array
-    prediction: Array
-    rows: Rows
+    tests: tuple[HeldOut, ...]
     weight: Tensor
     bias: float
 
+    @property
+    def srcc(self) -> Array:
+        """(splits,) Spearman correlation on the test sides."""
+        return self.measure(srcc)
+
+    @property
+    def plcc(self) -> Array:
+        """(splits,) Pearson correlation on the test sides, without a logistic fit."""
+        return self.measure(plcc)
+
+    def measure(self, function: Callable[[Array, Array], float]) -> Array:
+        """Return (splits,) what a function of predictions and scores gives on the test sides."""
+        return np.array([function(test.prediction, test.score) for test in self.tests])
+
 
 def regress(
-    features: Array, scores: Array, splits: Sequence[Split], alphas: Sequence[float], *, label: str
+    features: Array,
+    scores: Array,
+    splits: Sequence[Split],
+    alphas: Sequence[float],
+    *,
+    standardise: bool = False,
+    per_crop: bool = True,
+    label: str,
 ) -> Regression:
     """Choose alpha on the validation sides, report on the test sides, refit on everything.
 
-    Every crop is a row with its image's score; an image's prediction is the mean over its crops.
+    Features are read a block at a time: a memory-mapped file of any length costs no memory.
 
     Args:
-        features: (N, K, 2·D) of N images.
+        features: (N, K, 2·D) of N images; an image's prediction is the mean over its K crops.
         scores: (N,) in the database's scale.
         splits: of the N rows.
         alphas: (A,) penalties to choose from.
+        standardise: fit on features of mean 0 and standard deviation 1 over the rows that are fitted to.
+        per_crop: fit to every crop, with its image's score; False: to the mean crop of each image.
         label: what the progress bar calls this.
 
     Raises:
         InputError: a feature is NaN or infinite.
 
     """
-    broken = np.flatnonzero(~np.isfinite(features).all(axis=(1, 2)))
-    if len(broken):
-        raise InputError(f"Wanted finite features, found NaN in {len(broken)} images, the first in row {broken[0]}.")
-    everything, predictions = _fit_splits(features, scores, splits, alphas, label)
+    fit = partial(fit_ridge_moments, standardise=standardise)
+    everything, predictions = _fit_splits(features, scores, splits, alphas, fit, per_crop, label)
     validation = [
         [srcc(row[split.val], scores[split.val]) for row in prediction]
         for prediction, split in zip(predictions, splits, strict=True)
     ]
     best = int(np.argmax(np.median(np.nan_to_num(validation, nan=-1.0), axis=0)))
-    weights, intercepts = fit_ridge_moments(everything, torch.tensor(alphas[best : best + 1], dtype=torch.float64))
+    weights, intercepts = fit(everything, torch.tensor(alphas[best : best + 1], dtype=torch.float64))
     tests = [
-        (prediction[best][split.test], scores[split.test])
+        HeldOut(split.test, prediction[best][split.test], scores[split.test])
         for prediction, split in zip(predictions, splits, strict=True)
     ]
-    return Regression(
-        alpha=float(alphas[best]),
-        srcc=np.array([srcc(*test) for test in tests]),
-        plcc=np.array([plcc(*test) for test in tests]),
-        prediction=tests[0][0],
-        rows=splits[0].test,
-        weight=weights[0],
-        bias=float(intercepts[0]),
-    )
+    return Regression(alpha=float(alphas[best]), tests=tuple(tests), weight=weights[0], bias=float(intercepts[0]))
 
 
 def validate(features: Array, scores: Array, splits: Sequence[Split], alpha: float) -> tuple[float, float]:
@@ -95,7 +121,7 @@ def validate(features: Array, scores: Array, splits: Sequence[Split], alpha: flo
         alpha: the penalty.
 
     """
-    _, predictions = _fit_splits(features, scores, splits, [alpha], "Validation, splits")
+    _, predictions = _fit_splits(features, scores, splits, [alpha], fit_ridge_moments, True, "Validation, splits")
     sides = [
         (prediction[0][split.val], scores[split.val]) for prediction, split in zip(predictions, splits, strict=True)
     ]
@@ -103,28 +129,110 @@ def validate(features: Array, scores: Array, splits: Sequence[Split], alpha: flo
 
 
 def _fit_splits(
-    features: Array, scores: Array, splits: Sequence[Split], alphas: Sequence[float], label: str
+    features: Array,
+    scores: Array,
+    splits: Sequence[Split],
+    alphas: Sequence[float],
+    fit: Callable[[Moments, Tensor], tuple[Tensor, Tensor]],
+    per_crop: bool,
+    label: str,
 ) -> tuple[Moments, list[Array]]:
     """Fit every split's ridge path; return the moments of all rows, and each split's predictions (A, N).
 
-    A training side's moments are those of all rows minus the held-out ones: less than a third of the work.
+    Predicted are the validation and the test side; other columns are NaN. A training side's moments are those of all
+    rows minus the others', where that is less work.
     """
     penalties = torch.tensor(alphas, dtype=torch.float64)
-    means = torch.from_numpy(features.mean(axis=1, dtype=np.float64))  # linear: the mean crop predicts the mean
-    everything = _moments(features, scores, np.arange(len(scores)))
+    everyone = np.arange(len(scores))
+    everything = Moments.zero(features.shape[2])
+    _add_rows(everything, features, scores, everyone, per_crop)
+    if not everything.x.isfinite().all():
+        broken = broken_rows(features)
+        raise InputError(f"Wanted finite features, found NaN in {len(broken)} images, the first in row {broken[0]}.")
     predictions = []
     quiet = rank_zero_only.rank != 0  # type: ignore[attr-defined]
     for split in tqdm(splits, desc=label, unit="split", disable=quiet):
-        held_out = _moments(features, scores, np.concatenate([split.val, split.test]))
-        weights, intercepts = fit_ridge_moments(everything - held_out, penalties)
-        predictions.append((weights @ means.T + intercepts[:, None]).numpy())
+        others = np.setdiff1d(everyone, split.train)
+        if len(others) < len(split.train):
+            training = everything.clone()
+            _add_rows(training, features, scores, others, per_crop, sign=-1)
+        else:
+            training = Moments.zero(features.shape[2])
+            _add_rows(training, features, scores, split.train, per_crop)
+        held_out = np.concatenate([split.val, split.test])
+        predictions.append(np.full((len(alphas), len(scores)), np.nan))
+        predictions[-1][:, held_out] = _predict(features, held_out, *fit(training, penalties))
     return everything, predictions
 
 
-def _moments(features: Array, scores: Array, rows: Rows) -> Moments:
-    """Sum over all crops of some images."""
-    crops = features[rows]
-    return Moments.of(
-        torch.from_numpy(crops.reshape(-1, crops.shape[2])),
-        torch.from_numpy(np.repeat(scores[rows], crops.shape[1])),
-    )
+def _add_rows(moments: Moments, features: Array, scores: Array, rows: Rows, per_crop: bool, sign: int = 1) -> None:
+    """Add some images to moments, or take them away: all their crops, or their mean crops."""
+    for chosen in _blocks(rows):
+        crops = torch.from_numpy(features[chosen])
+        if not per_crop:
+            crops = crops.mean(dim=1, keepdim=True, dtype=torch.float64)
+        targets = torch.from_numpy(scores[chosen]).repeat_interleave(crops.shape[1])
+        moments.add_(crops.flatten(0, 1), targets, sign)
+
+
+def _predict(features: Array, rows: Rows, weights: Tensor, intercepts: Tensor) -> Array:
+    """Return (A, rows): the mean over an image's crops, which is what its mean crop gives, for each of A fits."""
+    means = (torch.from_numpy(features[chosen]).mean(dim=1, dtype=torch.float64) for chosen in _blocks(rows))
+    return torch.cat([weights @ block.T + intercepts[:, None] for block in means], dim=1).numpy()
+
+
+def _blocks(rows: Rows) -> Iterator[Rows]:
+    return (rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS))
+
+
+def thin_splits(
+    splits: Sequence[Split], groups: Sequence[object], fraction: float, repeats: int, seed: int
+) -> list[Split]:
+    """Keep a share of the references on the training sides; validation and test sides stay.
+
+    Args:
+        splits: of the rows.
+        groups: (N,) the reference of each row.
+        fraction: share in (0, 1] of a training side's references, at least one. What a smaller share keeps, a
+            larger one keeps too.
+        repeats: draws for each split.
+        seed: draw r of split k depends on (seed, k, r) alone.
+
+    Returns:
+        (splits · repeats,) splits, those of the first split first.
+
+    Raises:
+        InputError: a fraction outside (0, 1].
+
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(f"Wanted shares of the training references above 0 and up to 1, got {fraction}.")
+    member = np.asarray(groups, dtype=str)
+    thinned = []
+    for number, split in enumerate(splits):
+        names = np.unique(member[split.train])
+        count = max(round(fraction * len(names)), 1)
+        for repeat in range(repeats):
+            kept = np.random.default_rng((seed, number, repeat)).permutation(names)[:count]
+            thinned.append(Split(split.train[np.isin(member[split.train], kept)], split.val, split.test))
+    return thinned
+
+
+def reference_differences(features: Array, references: Array, of_row: Rows, folder: Path) -> Array:
+    """Return |reference - image| feature by feature, for full-reference regression.
+
+    Args:
+        features: (N, K, 2·D) of images.
+        references: (R, K, 2·D) of their references.
+        of_row: (N,) which reference each image has.
+        folder: holds the result while it is in use; the file has no name there, and is gone with the array.
+
+    Returns:
+        (N, K, 2·D) float32.
+
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        differences = np.memmap(file, np.float32, "w+", shape=features.shape)
+    for rows in _blocks(np.arange(len(features))):
+        differences[rows] = np.abs(references[of_row[rows]] - features[rows])
+    return differences

@@ -1,107 +1,289 @@
-"""What a person sees of a run: the results table and its figures."""
+"""The tables of a run. Everything here is a function of test-side predictions, scores and rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.table import Table
 
 from arniqa_pl.data.databases import Database
+from arniqa_pl.quality.correlation import MEASURES, plcc, srcc
+from arniqa_pl.quality.published import published
 from arniqa_pl.quality.regression import Regression
 
-BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
+Results = Mapping[str, Mapping[str, Regression]]
+
+LABELS = {
+    "srcc": "SRCC",
+    "plcc": "PLCC",
+    "krcc": "KRCC",
+    "rmse": "RMSE",
+    "plcc_logistic": "PLCC after a logistic fit",
+}
+BOOTSTRAP_DRAWS = 10_000
+FEWEST = 3  # two points are always perfectly correlated
 
 
-def results_frame(results: Mapping[str, Mapping[str, Regression]]) -> pd.DataFrame:
-    """Tabulate each database's regression on each encoder: alpha, median and standard deviation over splits."""
-    return pd.DataFrame(
-        {
-            "database": database,
-            "encoder": encoder,
-            "alpha": result.alpha,
-            "srcc": float(np.median(result.srcc)),
-            "srcc_std": float(np.std(result.srcc)),
-            "plcc": float(np.median(result.plcc)),
-            "plcc_std": float(np.std(result.plcc)),
-            "splits": len(result.srcc),
-        }
-        for database, encoders in results.items()
-        for encoder, result in encoders.items()
-    )
+def summarize(values: NDArray[np.floating]) -> dict[str, float]:
+    """Summarize one measure (splits,): median, mean, standard deviation, and the bounds of an interval.
+
+    The interval holds the middle 95 % of the medians of 10,000 resamplings of the splits with replacement
+    (percentile bootstrap, seeded). Splits without a value (NaN) are left out.
+    """
+    found = values[np.isfinite(values)]
+    if len(found) == 0:
+        return dict.fromkeys(("median", "mean", "std", "low", "high"), float("nan"))
+    draws = np.random.default_rng(0).choice(found, (BOOTSTRAP_DRAWS, len(found)))
+    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
+    return {
+        "median": float(np.median(found)),
+        "mean": float(found.mean()),
+        "std": float(found.std()),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def results_frame(results: Results) -> pd.DataFrame:
+    """Tabulate each database's regression on each encoder, a row for each.
+
+    Every measure has five columns: its median over the splits by its bare name, then `_mean`, `_std`, `_low`, `_high`.
+    """
+    rows = []
+    for database, encoders in results.items():
+        for encoder, result in encoders.items():
+            row = {"database": database, "encoder": encoder, "alpha": result.alpha, "splits": len(result.tests)}
+            for name, function in MEASURES.items():
+                values = result.measure(function)
+                row |= {_column(name, statistic): value for statistic, value in summarize(values).items()}
+            row["logistic_fits"] = int(np.isfinite(values).sum())  # of the last measure: how many converged
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def parts_frame(results: Results, databases: Mapping[str, Database], column: str) -> pd.DataFrame:
+    """Tabulate SRCC and PLCC within each kind of image: median and standard deviation over the splits.
+
+    Args:
+        results: of each database, by encoder.
+        databases: under the same names.
+        column: of the databases' tables, "distortion" or "distortion_group"; rows that leave it empty have no kind.
+
+    Returns:
+        Columns database, encoder, the given one, images (in the whole database), srcc, srcc_std, plcc, plcc_std.
+
+    """
+    rows = []
+    for database, encoders in results.items():
+        kinds = databases[database].table[column].to_numpy(str)
+        for encoder, result in encoders.items():
+            for kind in filter(None, pd.unique(kinds)):
+                tests = [test.within(kinds == kind) for test in result.tests]
+                row = {"database": database, "encoder": encoder, column: kind, "images": int((kinds == kind).sum())}
+                for name, function in {"srcc": srcc, "plcc": plcc}.items():
+                    found = [function(test.prediction, test.score) for test in tests if len(test.rows) >= FEWEST]
+                    summary = summarize(np.array(found))
+                    row |= {name: summary["median"], f"{name}_std": summary["std"]}
+                rows.append(row)
+    columns = ["database", "encoder", column, "images", "srcc", "srcc_std", "plcc", "plcc_std"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def checkpoints_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate mean and sample standard deviation over encoders of each measure's median, a row for each database."""
+    groups = frame.groupby("database", sort=False)
+    return pd.concat(
+        [groups.size().rename("checkpoints")]
+        + [
+            groups[name].agg(statistic).rename(f"{name}_{statistic}")
+            for name in MEASURES
+            for statistic in ("mean", "std")
+        ],
+        axis=1,
+    ).reset_index()
+
+
+def efficiency_frame(results: Mapping[float, Results]) -> pd.DataFrame:
+    """Tabulate regressions on shares of the training references: a `results_frame` with the column fraction."""
+    frames = [results_frame(results[fraction]).assign(fraction=fraction) for fraction in sorted(results)]
+    return pd.concat(frames, ignore_index=True)
+
+
+def regression_tables(
+    results: Mapping[float, Results],
+    frame: pd.DataFrame,
+    databases: Mapping[str, Database],
+    trained: Collection[str],
+) -> dict[str, pd.DataFrame]:
+    """Return all tables of a regression by name.
+
+    Args:
+        results: by share of the training references; 1.0 is the one that is reported on.
+        frame: the `results_frame` of that one.
+        databases: under the names in the results.
+        trained: the encoders whose mean is of interest, if there are several.
+
+    """
+    tables = {
+        "overall": frame,
+        "by type": parts_frame(results[1.0], databases, "distortion"),
+        "by group": parts_frame(results[1.0], databases, "distortion_group"),
+    }
+    if len(trained) > 1:
+        tables["checkpoints"] = checkpoints_frame(frame[frame["encoder"].isin(trained)])
+    if len(results) > 1:
+        tables["data efficiency"] = efficiency_frame(results)
+    return tables
+
+
+def regression_text(tables: Mapping[str, pd.DataFrame], databases: Mapping[str, Database]) -> str:
+    """Return the Markdown of `regression_tables`."""
+    parts: dict[str, str | pd.DataFrame] = {"Overall": results_markdown(tables["overall"])}
+    if tables["overall"]["published_srcc"].notna().any():
+        facts = [published(database).assign(database=name) for name, database in databases.items()]
+        parts["Published"] = pd.concat(facts)[["database", "method", "srcc", "plcc", "source"]]
+    if "checkpoints" in tables:
+        parts["Mean and standard deviation over checkpoints"] = tables["checkpoints"]
+    if "data efficiency" in tables:
+        columns = ["database", "encoder", "fraction", "splits", "srcc", "srcc_std", "plcc", "plcc_std"]
+        parts["Data efficiency"] = tables["data efficiency"][columns]
+    parts["By distortion group"], parts["By distortion type"] = tables["by group"], tables["by type"]
+    return sections("Results on the test sides", parts)
+
+
+def terminal_tables(tables: Mapping[str, pd.DataFrame]) -> list[Table]:
+    """Lay out for a terminal what fits there: the medians, and their mean over checkpoints if there are several."""
+    shown = [results_table(tables["overall"])]
+    if "checkpoints" in tables:
+        means = tables["checkpoints"][["database", "checkpoints"]].copy()
+        for name in ("srcc", "plcc"):
+            rows = tables["checkpoints"].to_dict("records")
+            means[name.upper()] = [f"{_cell(row[f'{name}_mean'])} ± {_cell(row[f'{name}_std'])}" for row in rows]
+        shown.append(terminal_table(means, "Mean ± standard deviation over checkpoints"))
+    return shown
 
 
 def results_table(frame: pd.DataFrame) -> Table:
-    """Lay the results out for a terminal."""
+    """Lay a `results_frame` out for a terminal; of what was published, ARNIQA's own numbers."""
+    with_published = "published_srcc" in frame and frame["published_srcc"].notna().any()
     table = Table(title="Test sides: median ± standard deviation over splits")
     for column in ("database", "encoder"):
         table.add_column(column)
-    for column in ("alpha", "SRCC", "PLCC", "splits"):
+    for column in ("alpha", "SRCC", "PLCC", *(["published"] if with_published else [])):
         table.add_column(column, justify="right")
-    for cells in _cells(frame):
+    for row in frame.to_dict("records"):
+        cells = [row["database"], row["encoder"], f"{row['alpha']:.3g}", _spread(row, "srcc"), _spread(row, "plcc")]
+        if with_published:
+            cells.append(" / ".join(_cell(row[f"published_{name}"]) for name in ("srcc", "plcc")))
         table.add_row(*cells)
     return table
 
 
 def results_markdown(frame: pd.DataFrame) -> str:
-    """Lay the results out as a Markdown table."""
-    lines = ["| database | encoder | alpha | SRCC | PLCC | splits |", "|---|---|--:|--:|--:|--:|"]
-    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in _cells(frame))]) + "\n"
+    """Lay a `results_frame` out as Markdown, a line for each measure."""
+    lines = []
+    for row in frame.to_dict("records"):
+        for name, label in LABELS.items():
+            lines.append(
+                {
+                    "database": row["database"],
+                    "encoder": row["encoder"],
+                    "alpha": f"{row['alpha']:.3g}",
+                    "splits": row["logistic_fits"] if name == "plcc_logistic" else row["splits"],
+                    "measure": label,
+                    "median ± std": _spread(row, name),
+                    "mean": row[f"{name}_mean"],
+                    "95 % interval of the median": f"{_cell(row[f'{name}_low'])} to {_cell(row[f'{name}_high'])}",
+                    "published": row.get(f"published_{name}", float("nan")),
+                }
+            )
+    text = markdown(pd.DataFrame(lines))
+    failed = frame["splits"] - frame["logistic_fits"]
+    if failed.any():
+        text += (
+            f"\nThere is no logistic curve on {failed.sum()} of {frame['splits'].sum()} test sides (the fit did not "
+        )
+        text += "converge, or fewer than five predictions differ): its lines leave them out.\n"
+    return text
 
 
-def _cells(frame: pd.DataFrame) -> list[list[str]]:
-    return [
-        [
-            row["database"],
-            row["encoder"],
-            f"{row['alpha']:.3g}",
-            f"{row['srcc']:.3f} ± {row['srcc_std']:.3f}",
-            f"{row['plcc']:.3f} ± {row['plcc_std']:.3f}",
-            str(row["splits"]),
-        ]
-        for row in frame.to_dict("records")
-    ]
+def matrix_frame(matrix: pd.DataFrame) -> pd.DataFrame:
+    """Lay `evaluate`'s rows out as the matrix SRCC / PLCC, a row for each scorer; * where the scorer was fitted."""
+    cells = [f"{_cell(row.srcc)} / {_cell(row.plcc)}{'*' * bool(row.fitted_here)}" for row in matrix.itertuples()]
+    square = matrix.assign(cell=cells).pivot(index="scorer", columns="database", values="cell")
+    return square.reindex(index=pd.unique(matrix["scorer"]), columns=pd.unique(matrix["database"])).reset_index()
 
 
-def scatter_figure(database: Database, results: Mapping[str, Regression]) -> Figure:
-    """Draw predicted against true scores of the first split's test side, a panel for each encoder."""
-    figure = Figure(figsize=(5 * len(results), 4.8), layout="constrained")
-    panels = figure.subplots(1, len(results), sharex=True, sharey=True, squeeze=False)[0]
-    for panel, (encoder, result), color in zip(panels, results.items(), _colors(len(results)), strict=True):
-        truth = database.scores[result.rows]
-        panel.scatter(truth, result.prediction, s=10, alpha=0.5, color=color, linewidths=0)
-        ends = [truth.min(), truth.max()]
-        panel.plot(ends, ends, color="black", linewidth=0.8)
-        panel.set_title(f"{encoder}: SRCC {result.srcc[0]:.3f}, PLCC {result.plcc[0]:.3f}")
-        panel.set_xlabel(f"score in {database.name}")
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("predicted score")
-    figure.suptitle(f"{database.name}, test side of the first split")
-    return figure
+def matrix_text(matrix: pd.DataFrame) -> str:
+    """Return the Markdown of a cross-database matrix, with what was published for its pairs."""
+    note = (
+        "\nSRCC / PLCC of scorers (rows) on databases (columns), in the direction that both call better. "
+        "* marks the database that the scorer was fitted to: it has seen these scores.\n"
+    )
+    columns = ["scorer", "database", "srcc", "plcc", "published_srcc", "published_plcc"]
+    beside = matrix.loc[matrix["published_srcc"].notna(), columns]
+    parts = {"Matrix": markdown(matrix_frame(matrix)) + note, "Beside ARNIQA's published numbers": beside}
+    return sections("Across databases", parts)
 
 
-def type_figure(database: Database, results: Mapping[str, Regression]) -> Figure:
-    """Draw SRCC by distortion type on the first split's test side, for a database that names its types."""
-    rows = next(iter(results.values())).rows
-    kinds = database.table["distortion"].to_numpy()[rows]
-    names = [name for name in pd.unique(kinds) if name]
-    figure = Figure(figsize=(7, 0.28 * len(names) + 1.4), layout="constrained")
-    panel = figure.subplots()
-    height = 0.8 / len(results)
-    for number, ((encoder, result), color) in enumerate(zip(results.items(), _colors(len(results)), strict=True)):
-        truth = pd.Series(database.scores[result.rows])
-        values = [
-            truth[kinds == name].corr(pd.Series(result.prediction)[kinds == name], method="spearman") for name in names
-        ]
-        panel.barh(np.arange(len(names)) - number * height, values, height, label=encoder, color=color)
-    panel.set_yticks(np.arange(len(names)), [name.replace("_", " ") for name in names])
-    panel.invert_yaxis()
-    panel.set_xlabel("SRCC within the distortion type")
-    panel.set_title(f"{database.name}, test side of the first split")
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(frameon=False, loc="lower left", bbox_to_anchor=(1, 0))
-    return figure
+def terminal_table(frame: pd.DataFrame, title: str) -> Table:
+    """Lay any table out for a terminal."""
+    table = Table(title=title)
+    for column in frame:
+        table.add_column(str(column), justify="left" if pd.api.types.is_string_dtype(frame[column]) else "right")
+    for values in frame.itertuples(index=False):
+        table.add_row(*map(_cell, values))
+    return table
 
 
-def _colors(count: int) -> Sequence[str]:
-    return (BLUE, GREY, ORANGE)[:count]
+def markdown(frame: pd.DataFrame) -> str:
+    """Lay any table out as Markdown; numbers with three decimals, what is missing as a dash."""
+    texts = [pd.api.types.is_string_dtype(frame[column]) for column in frame]
+    lines = [list(frame.columns), ["---" if text else "--:" for text in texts]]
+    lines += [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], text: str) -> list[Path]:
+    """Write tables next to a run: `results.md`, `results.xlsx` with a sheet for each, and a CSV file for each.
+
+    Args:
+        folder: of the run.
+        tables: by name; the first one is `results.csv`, a later one `results_<name>.csv`.
+        text: what the Markdown file says.
+
+    Returns:
+        The files.
+
+    """
+    files = [folder / "results.md", folder / "results.xlsx"]
+    files[0].write_text(text)
+    with pd.ExcelWriter(files[1]) as book:
+        for name, table in tables.items():
+            table.to_excel(book, sheet_name=name, index=False, freeze_panes=(1, 0))
+    for number, (name, table) in enumerate(tables.items()):
+        files.append(folder / (f"results_{name.replace(' ', '_')}.csv" if number else "results.csv"))
+        table.to_csv(files[-1], index=False)
+    return files
+
+
+def sections(title: str, parts: Mapping[str, str | pd.DataFrame]) -> str:
+    """Join Markdown under headings; a table without rows is left out."""
+    found = {name: part if isinstance(part, str) else markdown(part) for name, part in parts.items() if len(part)}
+    return "\n".join([f"# {title}\n", *(f"## {name}\n\n{part}" for name, part in found.items())])
+
+
+def _column(measure: str, statistic: str) -> str:
+    return measure if statistic == "median" else f"{measure}_{statistic}"
+
+
+def _spread(row: Mapping[str, float], name: str) -> str:
+    return f"{_cell(row[name])} ± {_cell(row[f'{name}_std'])}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float | np.floating):
+        return "–" if np.isnan(value) else f"{value:.3f}"
+    return str(value)

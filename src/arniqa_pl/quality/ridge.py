@@ -14,11 +14,12 @@ import torch
 from scipy.linalg import solveh_banded
 from torch import Tensor
 
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 2048
 _TOLERANCE = 1e-12
+_CONSTANT = 1e-12
 
 
-@dataclass(frozen=True)
+@dataclass
 class Moments:
     """Sums over rows of features x (D,) and targets y; float64.
 
@@ -40,27 +41,24 @@ class Moments:
     xy: Tensor
 
     @classmethod
-    def of(cls, features: Tensor, targets: Tensor) -> Moments:
-        """Sum over the rows of features (N, D) and targets (N,), a block at a time: no copy in float64 is made."""
-        dim, device = features.shape[1], features.device
-        xx = torch.zeros(dim, dim, dtype=torch.float64, device=device)
-        x, xy = torch.zeros(2, dim, dtype=torch.float64, device=device)
-        targets = targets.to(device, torch.float64)
-        for start in range(0, len(features), _BLOCK_ROWS):
-            block = features[start : start + _BLOCK_ROWS].double()
-            xx.addmm_(block.T, block)
-            x += block.sum(0)
-            xy += block.T @ targets[start : start + _BLOCK_ROWS]
-        return cls(len(features), x, targets.sum(), xx, xy)
+    def zero(cls, dim: int, device: torch.device | str = "cpu") -> Moments:
+        """Sum over no rows."""
+        y, x, xy, xx = (torch.zeros(size, dtype=torch.float64, device=device) for size in ((), dim, dim, (dim, dim)))
+        return cls(0, x, y, xx, xy)
 
-    def __sub__(self, other: Moments) -> Moments:
-        return Moments(
-            self.count - other.count,
-            self.x - other.x,
-            self.y - other.y,
-            self.xx - other.xx,
-            self.xy - other.xy,
-        )
+    def clone(self) -> Moments:
+        """Return a copy that may be changed."""
+        return Moments(self.count, self.x.clone(), self.y.clone(), self.xx.clone(), self.xy.clone())
+
+    def add_(self, features: Tensor, targets: Tensor, sign: int = 1) -> None:
+        """Add rows of features (N, D) and targets (N,), or take them away (sign -1), a block in float64 at a time."""
+        for rows, values in zip(features.split(_BLOCK_ROWS), targets.split(_BLOCK_ROWS), strict=True):
+            block, scores = rows.double(), values.to(rows.device, torch.float64)
+            self.count += sign * len(block)
+            self.x += sign * block.sum(0)
+            self.y += sign * scores.sum()
+            self.xx.addmm_(block.T, block, alpha=sign)
+            self.xy.addmv_(block.T, scores, alpha=sign)
 
 
 def fit_ridge(features: Tensor, targets: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +85,9 @@ def fit_ridge(features: Tensor, targets: Tensor, alphas: Tensor) -> tuple[Tensor
     if not (features.isfinite().all() and targets.isfinite().all()):
         raise ValueError("wanted finite features and targets, got NaN or infinite values")
     if len(features) >= features.shape[1]:
-        return fit_ridge_moments(Moments.of(features, targets), alphas)
+        moments = Moments.zero(features.shape[1], features.device)
+        moments.add_(features, targets)
+        return fit_ridge_moments(moments, alphas)
     centred, residual = features.double(), targets.to(features.device, torch.float64)
     mean_x, mean_y = centred.mean(0), residual.mean()
     centred = centred - mean_x
@@ -95,11 +95,29 @@ def fit_ridge(features: Tensor, targets: Tensor, alphas: Tensor) -> tuple[Tensor
     return weights, mean_y - weights @ mean_x
 
 
-def fit_ridge_moments(moments: Moments, alphas: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit the ridge path from the moments of its rows; returns weights (A, D) and intercepts (A,), float64."""
+def fit_ridge_moments(moments: Moments, alphas: Tensor, *, standardise: bool = False) -> tuple[Tensor, Tensor]:
+    """Fit the ridge path from the moments of its rows.
+
+    Args:
+        moments: of the training rows.
+        alphas: (A,) positive penalties.
+        standardise: fit on features of mean 0 and standard deviation 1 over these rows (sklearn's `StandardScaler`,
+            which leaves constant features alone too); the result takes features as they are all the same.
+
+    Returns:
+        weights (A, D) and intercepts (A,), float64.
+
+    """
     mean_x, mean_y = moments.x / moments.count, moments.y / moments.count
     gram = torch.addr(moments.xx, moments.x, mean_x, alpha=-1)
-    weights = _solve_shifted(gram, moments.xy - moments.x * mean_y, alphas)
+    covariance = moments.xy - moments.x * mean_y
+    scale = torch.ones_like(mean_x)
+    if standardise:
+        squares = moments.xx.diagonal()
+        varies = gram.diagonal() > _CONSTANT * squares  # what is left of a constant one is rounding
+        scale = torch.where(varies, (gram.diagonal().clamp(min=0) / moments.count).sqrt(), scale)
+        gram /= torch.outer(scale, scale)
+    weights = _solve_shifted(gram, covariance / scale, alphas) / scale
     return weights, mean_y - weights @ mean_x
 
 

@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -12,14 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from arniqa_pl.data.crops import fixed_crops, half_scale
+from arniqa_pl.data.crops import fixed_crops, half_scale, with_short_side
 from arniqa_pl.data.images import read_image, to_rgb
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.encoder import Encoder
 
 Images = Sequence[Path | str | Image.Image | Tensor] | Path | str | Image.Image | Tensor
 
-_FORMAT = "arniqa_pl scorer 1"
+_VERSIONS = ("arniqa_pl", "torch", "torchvision", "pillow")
+_FORMAT = "arniqa_pl scorer 2"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,20 @@ class Scorer(nn.Module):
         scale: what its scores mean.
         crop_size: side S of the crops an image is scored by, in pixels.
         crops: 1 (centre) or 5 (centre and corners), at full and half scale.
+        short_side: an image is first resized to this, in pixels; None: it is not.
 
     """
 
     def __init__(
-        self, encoder: Encoder, weight: Tensor, bias: float, *, scale: ScoreScale, crop_size: int, crops: int
+        self,
+        encoder: Encoder,
+        weight: Tensor,
+        bias: float,
+        *,
+        scale: ScoreScale,
+        crop_size: int,
+        crops: int,
+        short_side: int | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder.eval().requires_grad_(False)
@@ -72,6 +85,7 @@ class Scorer(nn.Module):
         self.scale = scale
         self.crop_size = crop_size
         self.crops = crops
+        self.short_side = short_side
 
     def forward(self, crops: Tensor) -> Tensor:
         """Map crops (N, scale 2, K, 3, S, S) uint8 to scores (N,)."""
@@ -100,15 +114,32 @@ class Scorer(nn.Module):
             scores.append(self(crops.to(self.ridge.weight.device)).float().cpu())
         return torch.cat(scores) if scores else torch.empty(0)
 
-    def quality(self, images: Images, batch_size: int = 8) -> Tensor:
-        """Score images from 0 (as bad as the worst seen in training) to 1 (as good as the best), clamped; (N,)."""
-        return self.to_quality(self.score(images, batch_size))
+    def quality(self, images: Images, batch_size: int = 8, *, clamp: bool = True) -> Tensor:
+        """Score images from 0 (as bad as the worst seen in training) to 1 (as good as the best); (N,).
 
-    def to_quality(self, scores: Tensor) -> Tensor:
-        """Map scores to [0, 1], higher is better, linear over the range seen in training."""
+        Says in the log how many scores lie outside that range. They are clamped, or else below 0 or above 1.
+        """
+        scores = self.score(images, batch_size)
+        outside = int(self.outside(scores).sum())
+        if outside:
+            log.warning(
+                "%d of %d scores lie outside of %.4g to %.4g, the range of %s that the scorer was fitted to",
+                *(outside, len(scores), *self.scale.seen, self.scale.database),
+            )
+        return self.to_quality(scores, clamp=clamp)
+
+    def to_quality(self, scores: Tensor, *, clamp: bool = True) -> Tensor:
+        """Map scores to [0, 1], higher is better, linear over the range seen in training; clamped or beyond it."""
         low, high = self.scale.seen
-        share = ((scores - low) / (high - low)).clamp(0, 1)
+        share = (scores - low) / (high - low)
+        if clamp:
+            share = share.clamp(0, 1)
         return share if self.scale.higher_is_better else 1 - share
+
+    def outside(self, scores: Tensor) -> Tensor:
+        """Return (N,) bool: which scores left the range seen in training."""
+        low, high = self.scale.seen
+        return (scores < low) | (scores > high)
 
     def save(self, path: Path | str) -> None:
         """Write one safetensors file: the weights, and as metadata whatever is needed to use them."""
@@ -117,8 +148,9 @@ class Scorer(nn.Module):
             "encoder": self.encoder.name,
             "crop_size": self.crop_size,
             "crops": self.crops,
+            "short_side": self.short_side,
             "scale": asdict(self.scale),
-            "versions": {name: importlib.metadata.version(name) for name in ("arniqa_pl", "torch", "torchvision")},
+            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
         }
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         safetensors.torch.save_file(tensors, path, metadata={"arniqa_pl": json.dumps(facts)})
@@ -157,12 +189,13 @@ class Scorer(nn.Module):
             scale=ScoreScale(**scale),
             crop_size=facts["crop_size"],
             crops=facts["crops"],
+            short_side=facts["short_side"],
         )
         scorer.load_state_dict(tensors)
         return scorer
 
     def _crops(self, image: Path | str | Image.Image | Tensor) -> Tensor:
-        pixels = _to_image(image)
+        pixels = with_short_side(_to_image(image), self.short_side)
         return fixed_crops((pixels, half_scale(pixels)), self.crop_size, self.crops)
 
 

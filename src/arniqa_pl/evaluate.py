@@ -1,0 +1,133 @@
+"""python -m arniqa_pl.evaluate scorer=<file>,<file> database=[csiq,live]: each scorer on each database."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pandas as pd
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+
+from arniqa_pl import launch
+from arniqa_pl.data.databases import Database
+from arniqa_pl.quality import report
+from arniqa_pl.quality.correlation import plcc, srcc
+from arniqa_pl.quality.features import extract_features
+from arniqa_pl.quality.figures import matrix_figure
+from arniqa_pl.quality.published import published
+from arniqa_pl.quality.scorer import Scorer
+
+log = logging.getLogger(__name__)
+
+
+@launch.entry("evaluate", lists=("scorer",))
+def main(cfg: DictConfig) -> float:
+    """Fill the matrix of scorers and databases; return the mean SRCC on databases that a scorer was not fitted to."""
+    lightning.seed_everything(cfg.seed, workers=True)
+    databases = launch.build(cfg.databases)
+    files = [str(each) for each in (cfg.scorer if isinstance(cfg.scorer, ListConfig) else [cfg.scorer])]
+    scorers = name_scorers({file: Scorer.load(file) for file in files})
+    with launch.tracked_run(cfg) as logger:
+        matrix = evaluate(scorers, databases, cfg)
+        _keep(matrix, databases, cfg, logger)
+    return float(matrix.loc[~matrix["fitted_here"], "srcc"].mean())
+
+
+def name_scorers(scorers: Mapping[str, Scorer]) -> dict[str, Scorer]:
+    """Name scorers by the database they were fitted to; where several share it, by their files as well."""
+    fitted = [scorer.scale.database for scorer in scorers.values()]
+    shared = os.path.commonpath([Path(file).resolve().parent for file in scorers])
+    return {
+        scorer.scale.database
+        if fitted.count(scorer.scale.database) == 1
+        else f"{scorer.scale.database} ({os.path.relpath(Path(file).resolve().with_suffix(''), shared)})": scorer
+        for file, scorer in scorers.items()
+    }
+
+
+def evaluate(scorers: Mapping[str, Scorer], databases: Mapping[str, Database], cfg: DictConfig) -> pd.DataFrame:
+    """Correlate each scorer's predictions with each database's scores, in the direction that both call better.
+
+    Returns:
+        A row for each pair with the columns scorer, database, images, srcc, plcc, fitted_here (the scorer has seen
+        these scores: no test), published_srcc, published_plcc (ARNIQA's, where the setting is the same).
+
+    """
+    rows = []
+    for database_name, database in databases.items():
+        for name, scorer in scorers.items():
+            log.info("Features of %d images of %s for the scorer %s", len(database.table), database_name, name)
+            prediction = predict(scorer, database, cfg)
+            if scorer.scale.higher_is_better != database.higher_is_better:
+                prediction = -prediction
+            rows.append(
+                {
+                    "scorer": name,
+                    "database": database_name,
+                    "images": len(database.table),
+                    "srcc": srcc(prediction, database.scores),
+                    "plcc": plcc(prediction, database.scores),
+                    "fitted_here": scorer.scale.database == database.name,
+                    **_published(scorer, database),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def predict(scorer: Scorer, database: Database, cfg: DictConfig) -> np.ndarray:
+    """Return what the scorer gives a database's images (N,); scorers of one encoder share the features."""
+    features = extract_features(
+        scorer.encoder,
+        database.paths,
+        trainer=instantiate(cfg.trainer),
+        crop_size=scorer.crop_size,
+        crops=scorer.crops,
+        short_side=scorer.short_side,
+        **cfg.features,
+    )
+    with torch.inference_mode():
+        scores = [scorer.ridge(torch.tensor(image)).mean() for image in features]
+    return torch.stack(scores).numpy()
+
+
+def _published(scorer: Scorer, database: Database) -> dict[str, float]:
+    """Return ARNIQA's numbers for the pair; those of a database on itself are of test sides, so none for them."""
+    five_crops = (scorer.crop_size, scorer.crops) == (224, 5)
+    facts = published(database, trained_on=scorer.scale.database)
+    if scorer.encoder.name != "resnet50" or not five_crops or scorer.scale.database == database.name or facts.empty:
+        return {"published_srcc": float("nan"), "published_plcc": float("nan")}
+    return {f"published_{measure}": float(facts[measure].iloc[0]) for measure in ("srcc", "plcc")}
+
+
+@rank_zero_only
+def _keep(matrix: pd.DataFrame, databases: Mapping[str, Database], cfg: DictConfig, logger: Any) -> None:
+    """Write the matrix into the run's folder and onto the tracking server, and print it."""
+    folder, client, run_id = Path(cfg.paths.run_dir), logger.experiment, logger.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, database in databases.items():
+        launch.log_dataset(name, database.table, database.root, "evaluation")
+    square = report.matrix_frame(matrix)
+    for file in report.write_tables(folder, {"overall": matrix, "matrix": square}, report.matrix_text(matrix)):
+        client.log_artifact(run_id, str(file))
+    client.log_table(run_id, matrix, "results.json")
+    logger.log_metrics(
+        {
+            f"cross/{row['scorer']}/{row['database']}/{measure}".replace("(", "").replace(")", ""): row[measure]
+            for row in matrix.to_dict("records")
+            for measure in ("srcc", "plcc")
+        }
+    )
+    client.log_figure(run_id, matrix_figure(matrix), "figures/matrix.png")
+    Console().print(report.terminal_table(square, "SRCC / PLCC of scorers on databases (*: fitted to it)"))
+    log.info("Results: %s", folder)
+
+
+if __name__ == "__main__":
+    main()
