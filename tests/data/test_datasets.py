@@ -94,3 +94,9 @@ def test_a_corpus_that_cannot_be_read_stops_the_run(damaged):
         file.write_bytes(b"")
     with pytest.raises(InputError, match=r"10 in a row cannot.*python -m arniqa_pl\.prepare photos"):
         pairs(damaged, unreadable="replace")[0, 2]
+
+
+@pytest.mark.parametrize("switch", ["padding", "unreadable"])
+def test_switches_have_names(photos, switch):
+    with pytest.raises(InputError, match=rf"Wanted data\.{switch} out of \w+, \w+, got 'maybe'"):
+        pairs(photos, **{switch: "maybe"})
