@@ -56,7 +56,7 @@ def check(cfg: DictConfig) -> None:
 @launch.entry("prepare_photos")
 def photos(cfg: DictConfig) -> None:
     """Measure photographs, report on all of them, and list those to learn from."""
-    found = launch.build({"photos": cfg.photos})["photos"]
+    found = launch.read_input(cfg.photos)
     table = screen_photos(found, **cfg.screening)
     for problem in PROBLEMS:
         count = table["problems"].str.contains(problem).sum()
@@ -68,7 +68,7 @@ def photos(cfg: DictConfig) -> None:
 @launch.entry("prepare_shards")
 def shards(cfg: DictConfig) -> None:
     """Pack photographs into shards."""
-    found = launch.build({"photos": cfg.photos})["photos"]
+    found = launch.read_input(cfg.photos)
     write_shards(found, str(cfg.output), shard_bytes=cfg.shard_bytes, num_workers=cfg.num_workers)
     log.info("%d photographs in shards: %s", len(found), cfg.output)
 

@@ -1,7 +1,6 @@
 """Where crops lie in an image, and what fills them where the image is smaller."""
 
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from PIL import Image
@@ -9,8 +8,6 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from arniqa_pl.data.images import to_tensor
-
-Padding = Literal["zeros", "reflect"]
 
 _MARGIN = 4  # source pixels on either side that the bicubic kernel sees at half scale
 
@@ -33,7 +30,7 @@ def with_short_side(image: Image.Image, side: int | None) -> Image.Image:
     return image.resize((image.width * side // short, image.height * side // short), Image.Resampling.BICUBIC)
 
 
-def random_crops(image: Image.Image, size: int, generator: Generator, padding: Padding = "zeros") -> Tensor:
+def random_crops(image: Image.Image, size: int, generator: Generator, padding: str = "zeros") -> Tensor:
     """Cut one random crop out of an image at full scale, and one at half scale, independently.
 
     Of the half-scale image only the crop is computed, bit for bit as if the whole had been. An image smaller than the
@@ -56,7 +53,7 @@ def random_crops(image: Image.Image, size: int, generator: Generator, padding: P
     return torch.stack(crops)
 
 
-def fixed_crops(scales: Iterable[Image.Image], size: int, count: int, padding: Padding = "zeros") -> Tensor:
+def fixed_crops(scales: Iterable[Image.Image], size: int, count: int, padding: str = "zeros") -> Tensor:
     """Cut the centre crop (count 1), or the centre and the four corners (count 5), out of each scale.
 
     The centre crop starts at (W // 2 - S // 2, H // 2 - S // 2). Smaller images are padded as in `random_crops`.
@@ -92,7 +89,7 @@ def _offset(room: int, generator: Generator) -> int:
     return drawn if room >= 0 else -drawn
 
 
-def _cut(image: Image.Image, left: int, top: int, size: int, *, half: bool, padding: Padding) -> Tensor:
+def _cut(image: Image.Image, left: int, top: int, size: int, *, half: bool, padding: str) -> Tensor:
     """Return the square (3, S, S) whose corner lies at (left, top) of the image, or of its half-scale version."""
     width, height = _half_size(image) if half else image.size
     box = (max(left, 0), max(top, 0), min(left + size, width), min(top + size, height))

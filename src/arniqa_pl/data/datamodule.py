@@ -1,12 +1,11 @@
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from arniqa_pl.data.crops import Padding
 from arniqa_pl.data.databases import Database
 from arniqa_pl.data.datasets import CropPairs, ImageCrops, PairBatch, collate_pairs, derive_seed
 from arniqa_pl.data.images import normalize, to_unit
@@ -52,11 +51,11 @@ class PretrainingData(LightningDataModule):
         degradation: DegradationModel,
         databases: Mapping[str, Database],
         crop_size: int,
-        padding: Padding,
+        padding: str,
         batch_size: int,
         samples_per_epoch: int | None,
         num_workers: int,
-        unreadable: Literal["replace", "stop"],
+        unreadable: str,
         cache_images: int,
         validation_crop_size: int,
         validation_crops: int,
@@ -71,7 +70,7 @@ class PretrainingData(LightningDataModule):
         self.batch_size = batch_size
         self.length = samples_per_epoch or len(photos)
         self.num_workers = num_workers
-        self.unreadable: Literal["replace", "stop"] = unreadable
+        self.unreadable = unreadable
         self.cache_images = cache_images
         self.validation_crop_size = validation_crop_size
         self.validation_crops = validation_crops

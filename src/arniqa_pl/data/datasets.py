@@ -1,7 +1,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from arniqa_pl.data.crops import Padding, fixed_crops, half_scale, random_crops, with_short_side
+from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops, with_short_side
 from arniqa_pl.data.images import read_image
 from arniqa_pl.data.pristine import Photos
 from arniqa_pl.distortions import Composition, DegradationModel
@@ -17,6 +17,8 @@ from arniqa_pl.errors import InputError
 
 log = logging.getLogger(__name__)
 
+PADDINGS = ("zeros", "reflect")
+REACTIONS = ("replace", "stop")
 _ATTEMPTS = 10  # photographs in a row that may be unreadable: a tenth of a corpus is lost before this ever happens
 
 
@@ -64,12 +66,16 @@ class CropPairs(Dataset[PairBatch]):
         *,
         length: int,
         crop_size: int,
-        padding: Padding,
+        padding: str,
         degradation: DegradationModel,
         seed: int,
-        unreadable: Literal["replace", "stop"],
+        unreadable: str,
         cache_images: int,
     ) -> None:
+        if padding not in PADDINGS:
+            raise InputError(f"Wanted data.padding out of {', '.join(PADDINGS)}, got {padding!r}.")
+        if unreadable not in REACTIONS:
+            raise InputError(f"Wanted data.unreadable out of {', '.join(REACTIONS)}, got {unreadable!r}.")
         self.photos = photos
         self.length = length
         self.crop_size = crop_size
@@ -87,12 +93,9 @@ class CropPairs(Dataset[PairBatch]):
     def __getitem__(self, key: tuple[int, int]) -> PairBatch:
         epoch, index = key
         generator = Generator().manual_seed(derive_seed(self.seed, epoch, index))
-        first = index % len(self.photos)
-        second = int(torch.randint(len(self.photos), (), generator=generator))
-        views = [
-            random_crops(self._read(photo, generator), self.crop_size, generator, self.padding)
-            for photo in (first, second)
-        ]
+        first = self._read(index % len(self.photos), generator)
+        second = self._read(int(torch.randint(len(self.photos), (), generator=generator)), generator)
+        views = [random_crops(image, self.crop_size, generator, self.padding) for image in (first, second)]
         return PairBatch(torch.stack(views), self.degradation.draw(1, generator), key)
 
     def _read(self, photo: int, generator: Generator) -> Image.Image:
