@@ -37,7 +37,7 @@ def beside_published(
     facts = {name: published(database).set_index("method") for name, database in databases.items()}
     for measure in ("srcc", "plcc"):
         frame[f"published_{measure}"] = [
-            float(facts[database].loc["ARNIQA", measure])
+            float(facts[database][measure]["ARNIQA"])
             if encoder in comparable and "ARNIQA" in facts[database].index
             else float("nan")
             for database, encoder in zip(frame["database"], frame["encoder"], strict=True)

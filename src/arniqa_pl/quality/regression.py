@@ -34,7 +34,8 @@ class HeldOut(NamedTuple):
 
     def within(self, chosen: NDArray[np.bool_]) -> "HeldOut":
         """Return the rows for which chosen (N,), a mask of the whole database, is true."""
-        return HeldOut(*(each[chosen[self.rows]] for each in self))
+        kept = chosen[self.rows]
+        return HeldOut(self.rows[kept], self.prediction[kept], self.score[kept])
 
 
 @dataclass(frozen=True)

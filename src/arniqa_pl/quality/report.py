@@ -1,7 +1,8 @@
 """The tables of a run. Everything here is a function of test-side predictions, scores and rows."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -224,7 +225,10 @@ def matrix_text(matrix: pd.DataFrame) -> str:
     )
     columns = ["scorer", "database", "srcc", "plcc", "published_srcc", "published_plcc"]
     beside = matrix.loc[matrix["published_srcc"].notna(), columns]
-    parts = {"Matrix": markdown(matrix_frame(matrix)) + note, "Beside ARNIQA's published numbers": beside}
+    parts: dict[str, str | pd.DataFrame] = {
+        "Matrix": markdown(matrix_frame(matrix)) + note,
+        "Beside ARNIQA's published numbers": beside,
+    }
     return sections("Across databases", parts)
 
 
@@ -279,7 +283,7 @@ def _column(measure: str, statistic: str) -> str:
     return measure if statistic == "median" else f"{measure}_{statistic}"
 
 
-def _spread(row: Mapping[str, float], name: str) -> str:
+def _spread(row: Mapping[Hashable, Any], name: str) -> str:
     return f"{_cell(row[name])} ± {_cell(row[f'{name}_std'])}"
 
 
