@@ -3,9 +3,12 @@
 import csv
 import importlib.metadata
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import lightning
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -51,12 +55,65 @@ def run(folder: Path, verb: str, *overrides: str, code: int = 0, **environment: 
     return output
 
 
+def start(folder: Path, *overrides: str) -> subprocess.Popen:
+    """Start a small training run in a folder; return once it has taken a step."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "arniqa_pl.train", "experiment=demo", "hydra.run.dir=runs/first", *TINY, *overrides],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = folder / "runs/first/metrics.jsonl"
+    while process.poll() is None and not (lines.exists() and "train/loss" in lines.read_text()):
+        time.sleep(0.05)
+    return process
+
+
 @pytest.fixture(scope="module")
 def trained(demo_data, tmp_path_factory) -> tuple[Path, str]:
-    """A folder with a small training run in runs/first, and what the command printed."""
+    """A folder with a small training run in runs/first, and what the command printed that finished it.
+
+    The command that began it was asked to leave after a step; so all tests of this run are tests of resuming, too.
+    """
     folder = tmp_path_factory.mktemp("work")
-    output = run(folder, "train", "experiment=demo", f"paths.data_dir={demo_data}", "hydra.run.dir=runs/first", *TINY)
-    return folder, output
+    process = start(folder, f"paths.data_dir={demo_data}")
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, printed
+    assert f"Continue with resume={folder}/runs/first" in printed
+    assert not (folder / "runs/first/results.csv").exists()
+    return folder, run(folder, "train", "resume=runs/first")
+
+
+def test_a_resumed_run_stays_in_its_folder_and_keeps_its_first_log(trained):
+    folder, output = trained
+    assert "Continuing" in output
+    assert (folder / "runs/first/checkpoints/last.ckpt").exists()
+    assert len(list(folder.glob("runs/first/resumed/*/train.log"))) == 1
+    assert {path.name for path in (folder / "runs").iterdir()} >= {"first", "mlflow.db"}
+    assert not (folder / "runs/pretraining").exists()
+    assert "experiment=demo" in (folder / "runs/first/.hydra/overrides.yaml").read_text()
+
+
+def test_a_run_whose_second_rank_dies_ends_and_says_so(demo_data, tmp_path):
+    two = ("trainer.accelerator=cpu", "trainer.devices=2", "data.samples_per_epoch=400")
+    process = start(tmp_path, f"paths.data_dir={demo_data}", *two)
+    (second,) = [child for child in psutil.Process(process.pid).children() if "arniqa_pl.train" in child.cmdline()]
+    second.kill()
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    # Which comes first: the first rank's next message to the second one, or Lightning's look at its processes.
+    assert re.search(rf"PID {second.pid} terminated with code -9|Connection (closed|reset) by peer", printed), printed
+
+
+def test_a_sweep_over_jobs_of_several_processes_is_refused(tmp_path):
+    several = ("trainer.accelerator=cpu", "trainer.devices=2")
+    output = run(tmp_path, "train", "-m", "experiment=demo", "seed=1,2", *several, code=1)
+    assert "Wanted a process of its own for each job of a sweep over 2 devices" in output
+    assert "tasks_per_node" in output
+    assert "Traceback" not in output
 
 
 def test_training_prints_one_table_beside_the_untrained_encoder(trained):
@@ -98,7 +155,17 @@ def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
     assert tracked.data.metrics["untrained/kadid10k/srcc"] == pytest.approx(frame["srcc"][1])
     assert len(client.get_metric_history(tracked.info.run_id, "train/loss")) == 4
     assert len(client.get_metric_history(tracked.info.run_id, "val/kadid10k/srcc")) == 2
-    for name in ("train/crops_per_second", "train/positive_similarity", "val/srcc", "lr-AdamW", "minutes"):
+    for name in (
+        "train/crops_per_second",
+        "train/positive_similarity",
+        "val/srcc",
+        "train/lr",
+        "train/data_wait",
+        "train/alignment",
+        "train/gradient_norm",
+        "val/retrieved",
+        "minutes",
+    ):
         assert name in tracked.data.metrics
     assert {each.dataset.name for each in tracked.inputs.dataset_inputs} == {"pristine", "kadid10k"}
     assert all(each.dataset.digest for each in tracked.inputs.dataset_inputs)

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import logging
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,13 +16,18 @@ from typing import Any, cast
 
 import hydra
 import pandas as pd
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
+from arniqa_pl.runs import mlflow_run_id
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +54,13 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             if rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning starts the command again for each device
                 logging.getLogger().setLevel(logging.WARNING)
             try:
+                refuse_shared_process(cfg)
                 return command(cfg)
             except InputError as error:
                 # The one kind of exception that Hydra prints without a traceback; it exits with 1 all the same.
                 raise CompactHydraException(str(error)) from error
+            except SIGTERMException as stop:
+                raise SystemExit(128 + signal.SIGTERM) from stop
             except (KeyboardInterrupt, SystemExit):
                 log.warning("Stopped before the end; what was finished is kept.")
                 raise
@@ -88,6 +97,27 @@ def as_list(argument: str, keys: Collection[str]) -> str:
         return argument
     quoted = [each.replace("\\", "\\\\").replace('"', '\\"') for each in value.split(",")]
     return f"{key}=[" + ",".join(f'"{each}"' for each in quoted) + "]"
+
+
+def refuse_shared_process(cfg: DictConfig) -> None:
+    """Refuse a sweep whose jobs run in this process while each wants to start more processes like it.
+
+    Raises:
+        InputError: says which ways work.
+
+    """
+    if HydraConfig.get().mode != RunMode.MULTIRUN or "trainer" not in cfg:
+        return
+    launcher = instantiate(cfg.trainer)(logger=False, enable_checkpointing=False).strategy.launcher
+    shares = isinstance(launcher, _SubprocessScriptLauncher)
+    if shares and not launcher.cluster_environment.creates_processes_externally:
+        raise InputError(
+            f"Wanted a process of its own for each job of a sweep over {launcher.num_processes} devices, found Hydra's "
+            f"launcher {HydraConfig.get().runtime.choices['hydra/launcher']}, from which Lightning would start the "
+            "whole sweep again on each device. Start the jobs one by one (for seed in 1 2 3; do python -m … "
+            "seed=$seed; done), or let SLURM start them: hydra/launcher=submitit_slurm with "
+            "hydra.launcher.tasks_per_node=<devices>."
+        )
 
 
 def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
@@ -132,15 +162,18 @@ def tracked_run(cfg: DictConfig) -> Iterator[Any]:
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # after the import, which sets it to INFO
     Path(cfg.paths.runs_dir).mkdir(parents=True, exist_ok=True)
-    logger = instantiate(cfg.logger, run_name=Path(cfg.paths.run_dir).name)
+    resumed = mlflow_run_id(Path(cfg.paths.run_dir)) if cfg.get("resume") else None
+    logger = instantiate(cfg.logger, run_name=Path(cfg.paths.run_dir).name, run_id=resumed)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         yield logger
         return
     mlflow.set_tracking_uri(cfg.logger.tracking_uri)
     with mlflow.start_run(run_id=logger.run_id, log_system_metrics=True):
-        settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-        logger.log_hyperparams(settings)
-        mlflow.log_dict(settings, "config.yaml")
+        if resumed is None:
+            settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+            logger.log_hyperparams(settings)
+            mlflow.log_dict(settings, "config.yaml")
+            mlflow.set_tag("run_dir", str(Path(cfg.paths.run_dir).resolve()))
         mlflow.set_tags({f"version.{name}": version for name, version in versions().items()})
         started = time.monotonic()
         yield logger

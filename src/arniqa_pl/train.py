@@ -7,7 +7,7 @@ import lightning
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from arniqa_pl import launch
+from arniqa_pl import launch, runs
 from arniqa_pl.data.pristine import Photos
 from arniqa_pl.models.encoder import load_encoder
 from arniqa_pl.quality.validation import RidgeValidation
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 @launch.entry("train")
 def main(cfg: DictConfig) -> float:
     """Pre-train, regress, report; return the best mean validation SRCC, for sweepers to maximise."""
+    cfg = runs.resumed(cfg)
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build({**cfg.databases, "photos": cfg.photos})
     photos: Photos = databases.pop("photos")
@@ -31,19 +32,20 @@ def main(cfg: DictConfig) -> float:
         encoder=encoder, optimizer=instantiate(cfg.optimizer), schedule=instantiate(cfg.schedule)
     )
     splits = draw_database_splits(databases, cfg.ridge)
-    callbacks = {name: instantiate(callback) for name, callback in cfg.callbacks.items()}
+    callbacks = {name: instantiate(callback) for name, callback in cfg.callbacks.items() if callback}
     validation = RidgeValidation(databases, splits, alpha=cfg.ridge.validation_alpha)
 
     with launch.tracked_run(cfg) as logger:
         launch.log_dataset("pristine", photos.table(), photos.source, "train")
         trainer = instantiate(cfg.trainer)(callbacks=[validation, *callbacks.values()], logger=logger)
-        trainer.fit(model, data)
+        trainer.fit(model, data, ckpt_path=runs.checkpoint_to_continue(cfg))
         logger.experiment.update_run(logger.run_id, status="RUNNING")  # Lightning ended it; the regression is to come
-        kept = callbacks["checkpoint"]
+        best = callbacks.get("best")
         # A shortened run (fast_dev_run) keeps no checkpoint.
-        best = load_encoder(kept.best_model_path) if kept.best_model_path else encoder
-        regress_databases({TRAINED: best, UNTRAINED: untrained}, databases, splits, cfg, logger)
-    return float("nan") if kept.best_model_score is None else float(kept.best_model_score)
+        trained = load_encoder(best.best_model_path) if best and best.best_model_path else encoder
+        if databases:
+            regress_databases({TRAINED: trained, UNTRAINED: untrained}, databases, splits, cfg, logger)
+    return float("nan") if best is None or best.best_model_score is None else float(best.best_model_score)
 
 
 if __name__ == "__main__":

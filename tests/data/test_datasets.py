@@ -22,6 +22,8 @@ def pairs(folder, **changes) -> CropPairs:
         "seed": 1,
         "unreadable": "stop",
         "cache_images": 0,
+        "partner": "other",
+        "half_scale": "independent",
     }
     return CropPairs(find_photos(str(folder)), **settings | changes)
 

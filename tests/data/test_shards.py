@@ -55,11 +55,14 @@ def make_data(photos, **changes) -> PretrainingData:
         "padding": "zeros",
         "batch_size": 2,
         "samples_per_epoch": 12,
+        "partner": "other",
+        "half_scale": "independent",
         "num_workers": 0,
         "unreadable": "replace",
         "cache_images": 0,
         "validation_crop_size": 32,
         "validation_crops": 1,
+        "validation_pairs": 0,
         "seed": 27,
     }
     return PretrainingData(photos=photos, **settings | changes)

@@ -2,6 +2,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
@@ -57,6 +58,25 @@ def test_local_files_load_with_or_without_their_classifier(tmp_path, suffix):
     assert torch.equal(encoder.trunk.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
     with pytest.raises(InputError, match="Wanted weights of resnet50"):
         Encoder("resnet50", str(file))
+
+
+def test_timm_backbones_map_as_timm_does_and_load_a_file(tmp_path):
+    reference = timm.create_model("resnet10t").eval()
+    save_file(reference.state_dict(), tmp_path / "weights.safetensors")
+    encoder = Encoder("timm/resnet10t", str(tmp_path / "weights.safetensors")).eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        pooled = reference.forward_head(reference.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(encoder(images), pooled / pooled.norm(dim=1, keepdim=True), atol=1e-6, rtol=1e-5)
+    assert encoder.dim == 512
+    with pytest.raises(InputError, match=r"Wanted a model of timm as encoder\.name, found 'timm/resnet51'"):
+        Encoder("timm/resnet51")
+
+
+def test_timm_weights_that_cannot_be_downloaded_say_how_to_give_a_file(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # otherwise it tries for a minute
+    with pytest.raises(InputError, match=r"could not download .*encoder\.weights=<file>"):
+        Encoder("timm/resnet10t", "imagenet")
 
 
 class _Payload:

@@ -4,10 +4,12 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from arniqa_pl.data.datamodule import PretrainingData
-from arniqa_pl.data.datasets import PairBatch
+from arniqa_pl.data.datamodule import HELD_OUT, PretrainingData
+from arniqa_pl.data.datasets import CropPairs, PairBatch
 from arniqa_pl.data.images import to_unit
+from arniqa_pl.data.loading import EpochSampler
 from arniqa_pl.data.pristine import find_photos
 from arniqa_pl.distortions import Composition, DegradationModel
 from arniqa_pl.errors import InputError
@@ -27,11 +29,14 @@ def make_data(demo_data, **changes) -> PretrainingData:
         "padding": "zeros",
         "batch_size": 4,
         "samples_per_epoch": 12,
+        "partner": "other",
+        "half_scale": "independent",
         "num_workers": 0,
         "unreadable": "stop",
         "cache_images": 20,
         "validation_crop_size": 64,
         "validation_crops": 1,
+        "validation_pairs": 0,
         "seed": 27,
     }
     return PretrainingData(**settings | changes)
@@ -45,6 +50,7 @@ def make_model(joint_forward: bool = False, seed: int = 0) -> Pretraining:
             projection_dim=16,
             temperature=0.1,
             joint_forward=joint_forward,
+            compile_encoder=False,
             optimizer=functools.partial(torch.optim.AdamW, lr=5e-4),
             schedule=functools.partial(one_cycle, warmup=0.1),
         )
@@ -68,6 +74,92 @@ def test_epochs_show_every_photo_in_another_order(demo_data):
     orders = [[batch.key[1] for batch in batches(data, epoch)] for epoch in (0, 1)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(20))
     assert orders[0] != orders[1]
+
+
+def test_half_epochs_join_to_one_whatever_the_number_of_workers(demo_data):
+    whole = [batch.key for batch in batches(make_data(demo_data, batch_size=2), 1)]
+    for workers in (0, 2):
+        first, second = (make_data(demo_data, batch_size=2, num_workers=workers) for _ in range(2))
+        loader = first.train_dataloader()
+        loader.sampler.set_epoch(1)
+        keys = [batch.key for _, batch in zip(range(4), loader, strict=False)]
+        second.load_state_dict(first.state_dict())
+        keys += [batch.key for batch in batches(second, 1)]
+        assert keys == whole
+        assert len(batches(second, 2)) == len(whole)  # only that epoch is entered in its middle
+
+
+def test_ranks_share_an_epoch_without_repeating_a_sample():
+    for length, ranks, size in ((20, 2, 3), (21, 3, 2), (13, 3, 2)):
+        seen = []
+        for rank in range(ranks):
+            sampler = EpochSampler(range(length), num_replicas=ranks, rank=rank, seed=1, drop_last=True)
+            indices = [index for _, index in sampler]
+            seen.append(indices[: len(indices) // size * size])
+        assert len({len(each) for each in seen}) == 1
+        flat = [index for each in seen for index in each]
+        assert len(flat) == len(set(flat)) >= length - ranks * size
+
+
+def _located(pairs: CropPairs, key) -> list[list[tuple[float, float, int]]]:
+    """Centre (in full-scale pixels) and photograph of each crop, read off photographs that spell out their places."""
+    views = []
+    for view in pairs[key].crops.float():
+        views.append([(float(crop[0].mean()), float(crop[1].mean()), int(crop[2].median())) for crop in view])
+    return views
+
+
+@pytest.fixture(scope="module")
+def charts(tmp_path_factory):
+    """Four photographs of which red is the column, green the row, blue the number."""
+    folder = tmp_path_factory.mktemp("charts")
+    columns, rows = np.meshgrid(np.arange(200), np.arange(160))
+    for number in range(4):
+        pixels = np.stack([columns, rows, np.full_like(rows, 50 * number)], axis=2).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def _pairs(charts, **switches) -> CropPairs:
+    settings = {"length": 40, "crop_size": 64, "degradation": DegradationModel(), "seed": 2, "cache_images": 0}
+    settings |= {"padding": "zeros", "unreadable": "stop"}
+    return CropPairs(
+        find_photos(str(charts)), **settings | {"partner": "other", "half_scale": "independent"} | switches
+    )
+
+
+def test_partners_are_other_photographs_or_the_same(charts):
+    other = [_located(_pairs(charts), (0, i)) for i in range(40)]
+    same = [_located(_pairs(charts, partner="same"), (0, i)) for i in range(40)]
+    assert {b[0][2] for a, b in other if a[0][2] == 50} == {0, 50, 100, 150}  # drawn uniformly, as in the paper
+    assert all(a[0][2] == b[0][2] for a, b in same)
+    assert any(a[0][:2] != b[0][:2] for a, b in same)  # another crop of it
+    with pytest.raises(InputError, match=r"data\.partner out of other, same, got 'twin'"):
+        _pairs(charts, partner="twin")
+
+
+def test_half_scale_crops_lie_anywhere_or_beneath_the_full_scale_ones_or_are_left_out(charts):
+    for i in range(40):
+        for full, half in _located(_pairs(charts, half_scale="aligned"), (0, i)):
+            # At half scale the crop shows 128 pixels of 200 × 160: its centre cannot come nearer to an edge than 64.
+            wanted = (np.clip(full[0], 63.5, 135.5), np.clip(full[1], 63.5, 95.5))
+            np.testing.assert_allclose(half[:2], wanted, atol=1.5)
+    apart = [np.hypot(f[0] - h[0], f[1] - h[1]) for i in range(40) for f, h in _located(_pairs(charts), (0, i))]
+    assert max(apart) > 40
+    assert _pairs(charts, half_scale="none")[0, 0].crops.shape == (2, 1, 3, 64, 64)
+    with pytest.raises(InputError, match=r"data\.half_scale out of independent, aligned, none, got 'double'"):
+        _pairs(charts, half_scale="double")
+
+
+def test_held_out_pairs_are_no_training_pairs_and_always_the_same(demo_data):
+    data = make_data(demo_data, validation_pairs=8)
+    (loader,) = data.val_dataloader()
+    held_out = list(loader)
+    assert len(held_out) == 2
+    assert {batch.key[0] for batch in held_out} == {HELD_OUT}
+    for one, other in zip(held_out, loader, strict=True):
+        assert torch.equal(one.crops, other.crops)
+        assert one.composition == other.composition
 
 
 def test_degradation_follows_the_composition_and_can_be_drawn_again(demo_data):
@@ -120,21 +212,32 @@ def test_training_repeats_bit_for_bit(demo_data):
     assert len(losses[0]) == 16
 
 
-def test_one_batch_can_be_learned_by_heart(demo_data, monkeypatch):
-    data = make_data(demo_data, degradation=DegradationModel(pristine_prob=0))
-    batch = data.degrade(batches(data)[0])
-    model = make_model()
-    monkeypatch.setattr(model, "log", lambda *args, **kwargs: None)
-    monkeypatch.setattr(model, "log_dict", lambda *args, **kwargs: None)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    losses = []
-    for step in range(12):
-        optimizer.zero_grad()
-        loss = model.training_step(batch, step)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] - 0.5
+class Record(lightning.Callback):
+    """Notes each step's batch and loss."""
+
+    def __init__(self) -> None:
+        self.keys, self.losses = [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.keys.append(batch.key)
+        self.losses.append(outputs["loss"].item())
+
+
+def test_one_batch_can_be_overfitted(demo_data):
+    record = Record()
+    trainer = lightning.Trainer(
+        overfit_batches=1,
+        max_epochs=12,
+        limit_val_batches=0,
+        callbacks=[record],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        accelerator="cpu",
+    )
+    trainer.fit(make_model(), make_data(demo_data, degradation=DegradationModel(pristine_prob=0)))
+    assert record.keys == [(0, 0)] * 12
+    assert record.losses[-1] < record.losses[0] - 0.5
 
 
 def test_warm_restarts_are_those_of_fractional_epochs():

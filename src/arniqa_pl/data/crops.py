@@ -30,8 +30,14 @@ def with_short_side(image: Image.Image, side: int | None) -> Image.Image:
     return image.resize((image.width * side // short, image.height * side // short), Image.Resampling.BICUBIC)
 
 
-def random_crops(image: Image.Image, size: int, generator: Generator, padding: str = "zeros") -> Tensor:
-    """Cut one random crop out of an image at full scale, and one at half scale, independently.
+def random_crops(
+    image: Image.Image,
+    size: int,
+    generator: Generator,
+    padding: str = "zeros",
+    half_scale: str = "independent",
+) -> Tensor:
+    """Cut one random crop out of an image at full scale, and one at half scale.
 
     Of the half-scale image only the crop is computed, bit for bit as if the whole had been. An image smaller than the
     crop lies at a random place inside it.
@@ -41,14 +47,22 @@ def random_crops(image: Image.Image, size: int, generator: Generator, padding: s
         size: side S of the square crops, in pixels.
         generator: draws the places; lives on the CPU.
         padding: what surrounds a smaller image: zeros as in the paper, or its own reflection.
+        half_scale: the second crop's place is "independent" of the first one's, as in the paper; or "aligned": its
+            centre is where the first has it, as far as the crop then stays inside the image; or there is "none".
 
     Returns:
-        (scale 2, 3, S, S) uint8.
+        (scale 1 or 2, 3, S, S) uint8.
 
     """
-    crops = []
+    crops: list[Tensor] = []
+    left = top = 0
     for half, (width, height) in ((False, image.size), (True, _half_size(image))):
-        left, top = _offset(width - size, generator), _offset(height - size, generator)
+        if half and half_scale == "none":
+            break
+        if half and half_scale == "aligned":
+            left, top = _halfway(left, size, image.width, width), _halfway(top, size, image.height, height)
+        else:
+            left, top = _offset(width - size, generator), _offset(height - size, generator)
         crops.append(_cut(image, left, top, size, half=half, padding=padding))
     return torch.stack(crops)
 
@@ -87,6 +101,13 @@ def _offset(room: int, generator: Generator) -> int:
     """Draw a whole number between 0 and room, both included; room may be negative."""
     drawn = int(torch.randint(abs(room) + 1, (), generator=generator))
     return drawn if room >= 0 else -drawn
+
+
+def _halfway(start: int, size: int, full: int, half: int) -> int:
+    """Return where a crop of the half-scale axis starts whose centre is that of the crop from `start` at full scale."""
+    centre = (start + size / 2) * half / full
+    room = half - size
+    return min(max(round(centre - size / 2), min(room, 0)), max(room, 0))
 
 
 def _cut(image: Image.Image, left: int, top: int, size: int, *, half: bool, padding: str) -> Tensor:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 PADDINGS = ("zeros", "reflect")
 REACTIONS = ("replace", "stop")
+PARTNERS = ("other", "same")
+HALF_SCALES = ("independent", "aligned", "none")
 _ATTEMPTS = 10  # photographs in a row that may be unreadable: a tenth of a corpus is lost before this ever happens
 
 
@@ -26,7 +28,7 @@ class PairBatch(NamedTuple):
     """Crop pairs of one step.
 
     Attributes:
-        crops: (B, view 2, scale 2, 3, S, S); uint8 as loaded, normalised floats once degraded.
+        crops: (B, view 2, scale 1 or 2, 3, S, S); uint8 as loaded, normalised floats once degraded.
         composition: B compositions; the four crops of a pair share theirs.
         key: (epoch, index of the first pair): names the batch, and seeds its noise.
 
@@ -47,6 +49,7 @@ class CropPairs(Dataset[PairBatch]):
 
     Sample (epoch, index) is a pure function of (seed, epoch, index) and the photographs: its first view shows
     photograph `index`, its second one drawn uniformly (ARNIQA, section 3.2), whatever worker or rank asks for it.
+    Asked for by its index alone, a sample is that of `own_epoch`.
 
     Args:
         photos: the photographs.
@@ -54,9 +57,12 @@ class CropPairs(Dataset[PairBatch]):
         crop_size: side of the crops, in pixels.
         padding: of photographs smaller than a crop: "zeros" or "reflect".
         degradation: draws the compositions.
+        partner: the second view shows an "other" photograph, the paper's way, or another crop of the "same" one.
+        half_scale: see `random_crops`.
         unreadable: "replace" a photograph that cannot be decoded by another one drawn from the sample's own numbers,
             and log which it was; or "stop" with an InputError.
         cache_images: how many decoded photographs each worker keeps (3 × H × W bytes apiece).
+        own_epoch: of a sample that is asked for by its index alone, as Lightning's own samplers do.
 
     """
 
@@ -68,14 +74,21 @@ class CropPairs(Dataset[PairBatch]):
         crop_size: int,
         padding: str,
         degradation: DegradationModel,
+        partner: str,
+        half_scale: str,
         seed: int,
         unreadable: str,
         cache_images: int,
+        own_epoch: int = 0,
     ) -> None:
         if padding not in PADDINGS:
             raise InputError(f"Wanted data.padding out of {', '.join(PADDINGS)}, got {padding!r}.")
         if unreadable not in REACTIONS:
             raise InputError(f"Wanted data.unreadable out of {', '.join(REACTIONS)}, got {unreadable!r}.")
+        if partner not in PARTNERS:
+            raise InputError(f"Wanted data.partner out of {', '.join(PARTNERS)}, got {partner!r}.")
+        if half_scale not in HALF_SCALES:
+            raise InputError(f"Wanted data.half_scale out of {', '.join(HALF_SCALES)}, got {half_scale!r}.")
         self.photos = photos
         self.length = length
         self.crop_size = crop_size
@@ -84,19 +97,25 @@ class CropPairs(Dataset[PairBatch]):
         self.seed = seed
         self.unreadable = unreadable
         self.cache_images = cache_images
+        self.partner = partner
+        self.half_scale = half_scale
+        self.own_epoch = own_epoch
         self._cache: dict[int, Image.Image] = {}
         self._reported: set[int] = set()
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, key: tuple[int, int]) -> PairBatch:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int] | int) -> PairBatch:
+        epoch, index = key if isinstance(key, tuple) else (self.own_epoch, key)
         generator = Generator().manual_seed(derive_seed(self.seed, epoch, index))
         first = self._read(index % len(self.photos), generator)
         second = self._read(int(torch.randint(len(self.photos), (), generator=generator)), generator)
-        views = [random_crops(image, self.crop_size, generator, self.padding) for image in (first, second)]
-        return PairBatch(torch.stack(views), self.degradation.draw(1, generator), key)
+        views = [
+            random_crops(image, self.crop_size, generator, self.padding, self.half_scale)
+            for image in (first, first if self.partner == "same" else second)
+        ]
+        return PairBatch(torch.stack(views), self.degradation.draw(1, generator), (epoch, index))
 
     def _read(self, photo: int, generator: Generator) -> Image.Image:
         """Return a photograph, or the next one drawn if it cannot be decoded."""

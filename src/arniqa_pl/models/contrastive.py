@@ -1,5 +1,7 @@
+from typing import Any
+
 import torch
-import torch.distributed.nn.functional
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.nn import functional
@@ -38,11 +40,32 @@ def _nt_xent(views: Tensor, temperature: float, group: ProcessGroup | None) -> T
     local = functional.normalize(views, dim=2)
     everyone, offset = local, 0
     if group is not None:
-        everyone = torch.cat(torch.distributed.nn.functional.all_gather(local, group), dim=1)
-        offset = rows * torch.distributed.get_rank(group)
+        everyone = _Gather.apply(local, group).transpose(0, 1).flatten(1, 2)
+        offset = rows * dist.get_rank(group)
     total = everyone.shape[1]
 
     logits = local.flatten(0, 1) @ everyone.flatten(0, 1).T / temperature  # (2N, 2·total)
     own = offset + torch.arange(rows, device=views.device)
     logits = logits.scatter(1, torch.cat([own, own + total])[:, None], float("-inf"))
     return functional.cross_entropy(logits, torch.cat([own + total, own]))
+
+
+class _Gather(torch.autograd.Function):
+    """Gathers a tensor of every rank: (ranks, …). Each rank gets the gradients that all ranks have for its own.
+
+    PyTorch's own version of this has moved and changed its name between the releases that are supported here.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        local = local.contiguous()
+        gathered = [torch.empty_like(local) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(gathered, local, group)
+        return torch.stack(gathered)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        summed = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed, group=ctx.group)
+        return summed[dist.get_rank(ctx.group)], None

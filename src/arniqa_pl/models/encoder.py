@@ -20,12 +20,13 @@ from arniqa_pl.errors import InputError
 
 
 class Encoder(nn.Module):
-    """A torchvision classifier without its last layers, whose pooled output is L2-normalised (ARNIQA, section 3.1).
+    """An image classifier without its last layers, whose pooled output is L2-normalised (ARNIQA, section 3.1).
 
     Args:
-        name: a torchvision model with a pooled trunk, such as "resnet50" or "mobilenet_v2".
-        weights: "imagenet" (torchvision's IMAGENET1K_V1), "none" (random), or the path of a state dict
-            (.safetensors, or .pth loaded with `weights_only=True`).
+        name: a torchvision model with a pooled trunk, such as "resnet50" or "mobilenet_v2", or "timm/<name>" for
+            one of timm's.
+        weights: "imagenet" (torchvision's IMAGENET1K_V1, or timm's default for the name), "none" (random), or the
+            path of a state dict (.safetensors, or .pth loaded with `weights_only=True`).
 
     Attributes:
         dim: D, the length of a feature.
@@ -37,15 +38,39 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str = "resnet50", weights: str = "none") -> None:
         super().__init__()
-        if name not in torchvision.models.list_models(torchvision.models):
-            raise InputError(f"Wanted the name of a torchvision classifier as encoder.name, found {name!r}.")
         self.name = name
-        self.trunk = torchvision.models.get_model(name)
-        self.dim = _remove_head(self.trunk, name)
-        if weights == "imagenet":
-            self._load(_imagenet_file(name))
-        elif weights != "none":
+        self.heads: tuple[str, ...] = ("fc.", "classifier.", "heads.")
+        if name.startswith("timm/"):
+            self._build_timm(name.removeprefix("timm/"), pretrained=weights == "imagenet")
+        elif name in torchvision.models.list_models(torchvision.models):
+            self.trunk = torchvision.models.get_model(name)
+            self.dim = _remove_head(self.trunk, name)
+            if weights == "imagenet":
+                self._load(_imagenet_file(name))
+        else:
+            raise InputError(
+                f"Wanted the name of a torchvision classifier as encoder.name, or timm/<name>, found {name!r}."
+            )
+        if weights not in ("imagenet", "none"):
             self._load(Path(weights))
+
+    def _build_timm(self, name: str, pretrained: bool) -> None:
+        try:
+            import timm
+        except ImportError as error:
+            raise InputError(f"Wanted timm for the encoder {self.name}: pip install 'arniqa_pl[encoders]'.") from error
+        try:
+            trunk = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        except RuntimeError as error:  # no such model, or no such weights
+            raise InputError(f"Wanted a model of timm as encoder.name, found {self.name!r}: {error}") from error
+        except OSError as error:
+            raise InputError(
+                f"Wanted timm's weights of {name}, could not download them ({error}). Name a file with "
+                "encoder.weights=<file>, or start from random weights with encoder.weights=none."
+            ) from error
+        self.trunk, self.dim = trunk, int(trunk.num_features)
+        heads = trunk.default_cfg["classifier"]
+        self.heads = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised images (N, 3, H, W) to features (N, D) of unit length."""
@@ -58,7 +83,7 @@ class Encoder(nn.Module):
         return features.unflatten(0, crops.shape[:3]).transpose(1, 2).flatten(2)
 
     def _load(self, file: Path) -> None:
-        state = {key: value for key, value in read_weights(file).items() if not key.startswith(_HEADS)}
+        state = {key: value for key, value in read_weights(file).items() if not key.startswith(self.heads)}
         _load_into(self.trunk, state, f"weights of {self.name} in {file}")
 
 
@@ -68,9 +93,6 @@ def _load_into(module: nn.Module, state: dict[str, Any], wanted: str) -> None:
     except RuntimeError as error:
         found = textwrap.shorten(str(error), 200)  # PyTorch lists every tensor
         raise InputError(f"Wanted {wanted}, found those of another model: {found}") from error
-
-
-_HEADS = ("fc.", "classifier.", "heads.")
 
 
 def read_weights(file: Path) -> dict[str, Any]:

@@ -28,10 +28,11 @@ def pair_figure(batch: PairBatch, pairs: int) -> Figure:
     pairs = min(pairs, len(batch.crops))
     figure = Figure(figsize=(8, 2.25 * pairs))
     margins = {"left": 0.01, "right": 0.99, "top": 1 - 0.25 / (2.25 * pairs), "bottom": 0.25 / (2.25 * pairs)}
-    grid = figure.subplots(pairs, len(_COLUMNS), squeeze=False, gridspec_kw={"hspace": 0.16, "wspace": 0.03, **margins})
+    titles = _COLUMNS if batch.crops.shape[2] == 2 else _COLUMNS[::2]
+    grid = figure.subplots(pairs, len(titles), squeeze=False, gridspec_kw={"hspace": 0.16, "wspace": 0.03, **margins})
     for row, axes in enumerate(grid):
         crops = denormalize(batch.crops[row].float()).clamp(0, 1).flatten(0, 1).permute(0, 2, 3, 1).cpu()
-        for title, axis, crop in zip(_COLUMNS, axes, crops, strict=True):
+        for title, axis, crop in zip(titles, axes, crops, strict=True):
             axis.imshow(crop.numpy(), interpolation="nearest", aspect="auto")
             axis.set_axis_off()
             if row == 0:

@@ -6,13 +6,19 @@ import torch.distributed as dist
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from arniqa_pl.data.datasets import PairBatch
+from arniqa_pl.errors import InputError
 from arniqa_pl.models.contrastive import nt_xent
 from arniqa_pl.models.encoder import Encoder
+from arniqa_pl.models.measures import measure_views
+
+
+class NonFiniteLossError(InputError):
+    """The loss is infinite or not a number: the settings let the training diverge."""
 
 
 class Pretraining(LightningModule):
@@ -25,6 +31,7 @@ class Pretraining(LightningModule):
         projection_dim: length of the projections that the loss compares.
         temperature: of NT-Xent.
         joint_forward: both views in one forward pass, so that they share batch statistics; the paper has two.
+        compile_encoder: through `torch.compile`, which takes minutes at first and pays off on a GPU.
         optimizer: called with the parameters.
         schedule: called with the optimiser, `steps_per_epoch` and `total_steps`; stepped at every iteration.
 
@@ -37,6 +44,7 @@ class Pretraining(LightningModule):
         projection_dim: int,
         temperature: float,
         joint_forward: bool,
+        compile_encoder: bool,
         optimizer: Callable[..., Optimizer],
         schedule: Callable[..., LRScheduler],
     ) -> None:
@@ -47,33 +55,70 @@ class Pretraining(LightningModule):
         )
         self.temperature = temperature
         self.joint_forward = joint_forward
+        self.compile_encoder = compile_encoder
         self.optimizer = optimizer
         self.schedule = schedule
 
     def configure_model(self) -> None:
         """Lay the convolutions' weights out as the images are: channels last."""
         self.encoder.to(memory_format=torch.channels_last)
+        if self.compile_encoder:
+            self.encoder.compile()
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch whose crops are (B, view 2, scale 2, 3, S, S), degraded and normalised."""
-        views = batch.crops.permute(1, 2, 0, 3, 4, 5).flatten(1, 2)  # (view, scale·B): [A_full; A_half], [B_full; …
+        """Return the loss of a batch whose crops are (B, view 2, scale 1 or 2, 3, S, S), degraded and normalised.
+
+        Raises:
+            NonFiniteLossError: names the step and its compositions. To ask, the CPU waits for the forward pass.
+
+        """
+        views = _by_view(batch)
         if self.joint_forward:
             first, second = self.project(views.flatten(0, 1)).chunk(2)
         else:
             first, second = self.project(views[0]), self.project(views[1])
         loss = nt_xent(first, second, self.temperature, dist.group.WORLD if dist.is_initialized() else None)
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(
+                f"Wanted a finite loss, found {loss.item()} at step {self.global_step} (epoch {batch.key[0]}, batch of "
+                f"the pair {batch.key[1]}): lower optimizer.lr, or compute in trainer.precision=32-true. Compositions "
+                f"of the batch: {list(batch.composition)}"
+            )
         pairs = len(batch.crops)
         self.log("train/loss", loss, prog_bar=True, batch_size=pairs)
-        self.log_dict(_similarities(first.detach(), second.detach()), batch_size=pairs)
+        measures = measure_views(first, second, batch.crops.shape[2])
+        self.log_dict({f"train/{name}": value for name, value in measures.items()}, batch_size=pairs)
         return loss
 
-    def project(self, images: Tensor) -> Tensor:
-        """Map normalised images (N, 3, S, S) to projections (N, projection_dim), float32, not yet normalised."""
-        return self.projector(self.encoder(images)).float()
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the learning rate, and the length of the gradient if the trainer is about to log."""
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            gradients = [weight.grad for weight in self.parameters() if weight.grad is not None]
+            self.log("train/gradient_norm", get_total_norm(gradients))
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Return the crop features (B, K, 2·D) of a batch (rows, crops (B, 2, K, 3, S, S) uint8)."""
-        return self.encoder.crop_features(batch[1])
+    def project(self, images: Tensor) -> Tensor:
+        """Map normalised images (N, 3, S, S) to projections (N, projection_dim), not yet normalised."""
+        return self.projector(self.encoder(images))
+
+    def validation_step(
+        self, batch: PairBatch | tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> Tensor | None:
+        """Return the crop features (B, K, 2·D) of a batch (rows, crops (B, 2, K, 3, S, S) uint8) of database images.
+
+        Of held-out pairs, log how well the features sort them: `val/retrieved`, `val/uniformity`, …
+        """
+        if not isinstance(batch, PairBatch):
+            return self.encoder.crop_features(batch[1])
+        first, second = (self.encoder(view) for view in _by_view(batch))
+        measures = measure_views(first, second, batch.crops.shape[2])
+        self.log_dict(
+            {f"val/{name}": value for name, value in measures.items()},
+            batch_size=len(batch.crops),
+            add_dataloader_idx=False,
+            sync_dist=True,
+        )
+        return None
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser and its schedule for the length of this run."""
@@ -88,17 +133,6 @@ class Pretraining(LightningModule):
         checkpoint["encoder"] = self.encoder.name
 
 
-def _similarities(first: Tensor, second: Tensor) -> dict[str, Tensor]:
-    """Return the mean cosine similarity of positives, hard negatives and all other pairs, (N, D) projections each."""
-    first, second = functional.normalize(first, dim=1), functional.normalize(second, dim=1)
-    with torch.autocast(first.device.type, enabled=False):
-        cosines = first @ second.T
-    positive = cosines.diagonal().mean()
-    pairs = len(first) // 2
-    hard = (first[:pairs] * first[pairs:]).sum(1).mean()
-    negative = (cosines.sum() - cosines.trace()) / (cosines.numel() - len(first))
-    return {
-        "train/positive_similarity": positive,
-        "train/hard_negative_similarity": hard,
-        "train/negative_similarity": negative,
-    }
+def _by_view(batch: PairBatch) -> Tensor:
+    """Return the crops as (view 2, scale·B, 3, S, S): [A_full; A_half], [B_full; B_half]."""
+    return batch.crops.permute(1, 2, 0, 3, 4, 5).flatten(1, 2)

@@ -44,7 +44,9 @@ class RidgeValidation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the features of this rank's images."""
+        """Keep the features of this rank's images; other loaders come after the databases'."""
+        if dataloader_idx >= len(self.databases):
+            return
         self._rows[dataloader_idx].append(batch[0].cpu())
         self._features[dataloader_idx].append(outputs.float().cpu())
 

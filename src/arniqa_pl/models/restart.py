@@ -1,0 +1,136 @@
+"""What an interrupted run continues from: files that are whole or not there, the newest and the one before it."""
+
+import logging
+import os
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from arniqa_pl.models.pretraining import NonFiniteLossError
+
+log = logging.getLogger(__name__)
+
+LAST, PREVIOUS, NON_FINITE = "last.ckpt", "previous.ckpt", "non_finite.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints on local disks that survive a crash at any moment, read without unpickling foreign objects."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Path | str, storage_options: Any = None) -> None:
+        """Write beside the file, to the disk, then rename: under its name stands the old one or the new one."""
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".unfinished")
+        with unfinished.open("wb") as stream:
+            torch.save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(file)
+        _sync_folder(file.parent)
+
+    def load_checkpoint(
+        self, path: Path | str, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read tensors and plain values."""
+        return super().load_checkpoint(path, map_location, weights_only=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Restart(Checkpoint):
+    """Saves `last.ckpt` for a run to continue from; the one before it stays as `previous.ckpt`.
+
+    Saves every so many steps or minutes, at the end of each epoch, and when SIGTERM asks the run to leave: always
+    between two steps, so that a run that continues takes the same steps as one that was never interrupted. When the
+    loss is no longer finite, the weights and the optimiser as they were before that step go into `non_finite.ckpt`
+    instead (batch-norm statistics have seen its batch).
+
+    Args:
+        folder: of the checkpoints.
+        every_n_steps: None: by the clock.
+        every_n_minutes: None: by steps. The clock is looked at when the trainer logs, as all ranks have to agree.
+
+    """
+
+    def __init__(self, *, folder: str, every_n_steps: int | None, every_n_minutes: float | None) -> None:
+        self.folder = Path(folder)
+        self.every_n_steps = every_n_steps
+        self.every_n_minutes = every_n_minutes
+        self._saved_at = time.monotonic()
+        self._saved_step = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time, but not just before a validation: a run would continue behind it, without it."""
+        validates_next = (batch_idx + 1) % trainer.val_check_batch == 0  # type: ignore[attr-defined]
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and not validates_next and self._due(trainer):
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after validation, when the best checkpoint is known."""
+        self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save when asked to leave, which Lightning does between two steps, and when the loss is not finite."""
+        if isinstance(exception, SIGTERMException):
+            if trainer.global_step != self._saved_step:
+                self._save(trainer)
+            log.warning("Asked to leave at step %d. Continue with resume=%s", trainer.global_step, self.folder.parent)
+        elif isinstance(exception, NonFiniteLossError):
+            trainer.save_checkpoint(self.folder / NON_FINITE)
+
+    def _due(self, trainer: Trainer) -> bool:
+        step = trainer.global_step
+        if self.every_n_steps and step % self.every_n_steps == 0:
+            return True
+        if not self.every_n_minutes or step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return False
+        return trainer.strategy.broadcast(time.monotonic() - self._saved_at >= 60 * self.every_n_minutes)
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        last = self.folder / LAST
+        if trainer.is_global_zero and last.exists():
+            last.replace(self.folder / PREVIOUS)
+        trainer.save_checkpoint(last)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Find what a run continues from: its last checkpoint, or the one before if that is damaged; None: neither."""
+    for file in (folder / LAST, folder / PREVIOUS):
+        if file.exists():
+            if _is_whole(file):
+                return file
+            log.warning("%s is damaged: continuing from the checkpoint before it.", file)
+    return None
+
+
+def _is_whole(file: Path) -> bool:
+    """Compare the check sums of a file that torch.save wrote, which is a zip archive; torch.load does not."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return False
