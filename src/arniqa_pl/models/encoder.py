@@ -68,8 +68,9 @@ class Encoder(nn.Module):
                 f"Wanted timm's weights of {name}, could not download them ({error}). Name a file with "
                 "encoder.weights=<file>, or start from random weights with encoder.weights=none."
             ) from error
-        self.trunk, self.dim = trunk, int(trunk.num_features)
-        heads = trunk.default_cfg["classifier"]
+        facts: Any = trunk  # timm's models have these, torch's Module does not say so
+        self.trunk, self.dim = trunk, int(facts.num_features)
+        heads = facts.default_cfg["classifier"]
         self.heads = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
 
     def forward(self, images: Tensor) -> Tensor:

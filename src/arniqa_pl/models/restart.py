@@ -81,7 +81,8 @@ class Restart(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if it is time, but not just before a validation: a run would continue behind it, without it."""
-        validates_next = (batch_idx + 1) % trainer.val_check_batch == 0  # type: ignore[attr-defined]
+        every = trainer.val_check_batch  # None: validation goes by the clock
+        validates_next = every is not None and (batch_idx + 1) % every == 0
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and not validates_next and self._due(trainer):
             self._save(trainer)
