@@ -116,7 +116,7 @@ def test_a_run_from_shards_sees_what_a_run_from_files_sees(photos, shards, tmp_p
 
 
 def test_two_ranks_see_what_one_sees(photos, shards, tmp_path):
-    two = {"devices": 2, "strategy": "ddp_fork", "max_epochs": 1}
+    two = {"devices": 2, "strategy": "ddp_spawn", "max_epochs": 1}
     from_files = witnessed(make_data(photos), tmp_path / "files", **two)
     from_shards = witnessed(make_data(PhotoShards(str(shards))), tmp_path / "shards", **two)
     assert from_files == from_shards

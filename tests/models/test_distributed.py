@@ -81,7 +81,7 @@ def train(folder: Path, ranks: int) -> dict:
         optimizer=functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, fused=True),
         schedule=functools.partial(cosine_warm_restarts, first_epochs=1, factor=2, min_lr=1e-6),
     ).double()
-    group = DDPStrategy(process_group_backend="gloo", start_method="fork") if ranks > 1 else "auto"
+    group = DDPStrategy(process_group_backend="gloo", start_method="spawn") if ranks > 1 else "auto"
     file = folder / f"{ranks}.pt"
     trainer = lightning.Trainer(
         accelerator="cpu",

@@ -123,7 +123,7 @@ import sys
 from pathlib import Path
 from tests.quality.test_features import CountingEncoder, extract
 marks, folder, *paths = map(Path, sys.argv[1:])
-extract(CountingEncoder(marks, seconds=0.3), paths, folder, batch_size=1)
+extract(CountingEncoder(marks, seconds=2), paths, folder, batch_size=1)
 """
 
 

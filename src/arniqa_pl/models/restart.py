@@ -72,6 +72,7 @@ class Restart(Checkpoint):
         self.every_n_minutes = every_n_minutes
         self._saved_at = time.monotonic()
         self._saved_step = -1
+        self._validates_next = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -82,19 +83,20 @@ class Restart(Checkpoint):
     ) -> None:
         """Save if it is time, but not just before a validation: a run would continue behind it, without it."""
         every = trainer.val_check_batch  # None: validation goes by the clock
-        validates_next = every is not None and (batch_idx + 1) % every == 0
+        self._validates_next = every is not None and (batch_idx + 1) % every == 0
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if stepped and not validates_next and self._due(trainer):
+        if stepped and not self._validates_next and self._due(trainer):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after validation, when the best checkpoint is known."""
+        self._validates_next = False
         self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save when asked to leave, which Lightning does between two steps, and when the loss is not finite."""
         if isinstance(exception, SIGTERMException):
-            if trainer.global_step != self._saved_step:
+            if trainer.global_step != self._saved_step and not self._validates_next:
                 self._save(trainer)
             log.warning("Asked to leave at step %d. Continue with resume=%s", trainer.global_step, self.folder.parent)
         elif isinstance(exception, NonFiniteLossError):
