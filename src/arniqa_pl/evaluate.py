@@ -22,7 +22,7 @@ from arniqa_pl.quality.correlation import plcc, srcc
 from arniqa_pl.quality.features import extract_features
 from arniqa_pl.quality.figures import matrix_figure
 from arniqa_pl.quality.published import published
-from arniqa_pl.quality.scorer import Scorer
+from arniqa_pl.quality.scorer import WHOLE, Scorer
 from arniqa_pl.quality.scoring import name_scorers
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ def evaluate(scorers: Mapping[str, Scorer], databases: Mapping[str, Database], c
 
 def predict(scorer: Scorer, database: Database, cfg: DictConfig) -> np.ndarray:
     """Return what the scorer gives a database's images (N,); scorers of one encoder share the features."""
+    if scorer.crops == WHOLE:
+        return scorer.score(database.paths).numpy()
     features = extract_features(
         scorer.encoder,
         database.paths,

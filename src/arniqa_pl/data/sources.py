@@ -8,6 +8,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +40,8 @@ class Entry(NamedTuple):
     fetch: Callable[[], Content]
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """Images to go through.
 
     Attributes:
@@ -158,17 +161,17 @@ def _zipped(file: Path) -> Iterator[Entry]:
         for member in archive.namelist():
             if _is_image(member):
                 name = f"{file}/{member}"
-                yield Entry(name, lambda member=member, name=name: _limited(lambda: archive.open(member), name))
+                yield Entry(name, partial(_limited, partial(archive.open, member), name))
 
 
 def _tarred(file: Path) -> Iterator[Entry]:
     try:
         with tarfile.open(file) as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # or it would remember every member
+                archive.members.clear()  # type: ignore[attr-defined]  # or it would remember every member
                 if member.isfile() and _is_image(member.name):
                     name = f"{file}/{member.name}"
-                    yield Entry(name, lambda m=member, name=name: _limited(lambda: archive.extractfile(m), name))
+                    yield Entry(name, partial(_limited, partial(archive.extractfile, member), name))
     except (*_ARCHIVE_ERRORS, EOFError, OSError) as error:
         raise InputError(f"Wanted a tar archive in {file}, it is damaged: {error}") from error
 

@@ -1,7 +1,9 @@
 """What a table of scores says at a glance."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,11 @@ from arniqa_pl.data.sources import reopen
 from arniqa_pl.errors import InputError
 from arniqa_pl.quality.score_table import SUFFIXES
 
-_READERS = {".csv": pd.read_csv, ".jsonl": pd.read_json, ".parquet": pd.read_parquet}
+_READERS: dict[str, Callable[..., Any]] = {
+    ".csv": partial(pd.read_csv, dtype={"error": str}),
+    ".jsonl": partial(pd.read_json, lines=True),
+    ".parquet": pd.read_parquet,
+}
 _BINS, _BAR = 10, 40
 _CELL, _CAPTION, _COLUMNS = 240, 30, 6  # px, px, images in a row
 
@@ -26,8 +32,7 @@ def read_scores(file: Path) -> pd.DataFrame:
     """
     if file.suffix not in SUFFIXES or not file.is_file():
         raise InputError(f"Wanted a table that arniqa_pl.predict wrote ({', '.join(SUFFIXES)}), found no {file}.")
-    settings = {".csv": {"dtype": {"error": str}}, ".jsonl": {"lines": True}}.get(file.suffix, {})
-    frame = _READERS[file.suffix](file, **settings)
+    frame: pd.DataFrame = _READERS[file.suffix](file)
     if "path" not in frame or not qualities(frame) or frame[qualities(frame)].isna().all(axis=None):
         raise InputError(f"Wanted scores of images in {file}, found none.")
     return frame
@@ -35,7 +40,7 @@ def read_scores(file: Path) -> pd.DataFrame:
 
 def qualities(frame: pd.DataFrame) -> list[str]:
     """Return the columns of quality, one for each scorer."""
-    return [name for name in frame if name == "quality" or name.startswith("quality_")]
+    return [name for name in map(str, frame) if name == "quality" or name.startswith("quality_")]
 
 
 def distribution_tables(frame: pd.DataFrame) -> Iterator[Table]:
