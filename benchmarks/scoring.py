@@ -115,7 +115,7 @@ def main() -> int:
         }
         turns = sorted(photos.iterdir())
         seconds, scores = dict.fromkeys(sides, 0.0), {side: [] for side in sides}
-        for side, (score, pool) in sides.items():
+        for score, pool in sides.values():
             pool.submit(score, turns[0]).result()  # warms up
         for turn in turns:
             for side, (score, pool) in sides.items():
