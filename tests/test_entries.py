@@ -184,6 +184,8 @@ def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
         "results.csv",
         "results_by_type.csv",
         "results_by_group.csv",
+        "results_by_type.json",
+        "results_by_group.json",
         "figures/degraded_pairs.png",
         "figures/kadid10k_best.png",
         "figures/kadid10k_groups.png",

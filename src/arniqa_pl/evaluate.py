@@ -23,6 +23,7 @@ from arniqa_pl.quality.correlation import plcc, srcc
 from arniqa_pl.quality.features import extract_features
 from arniqa_pl.quality.figures import matrix_figure
 from arniqa_pl.quality.published import published
+from arniqa_pl.quality.regression import predict_rows
 from arniqa_pl.quality.scorer import Scorer
 
 log = logging.getLogger(__name__)
@@ -83,19 +84,21 @@ def evaluate(scorers: Mapping[str, Scorer], databases: Mapping[str, Database], c
 
 
 def predict(scorer: Scorer, database: Database, cfg: DictConfig) -> np.ndarray:
-    """Return what the scorer gives a database's images (N,); scorers of one encoder share the features."""
+    """Return what the scorer gives a database's images (N,); scorers of one encoder share the features.
+
+    Images are first resized as their database asks for (SPAQ), else as the scorer does: the published way.
+    """
     features = extract_features(
         scorer.encoder,
         database.paths,
         trainer=instantiate(cfg.trainer),
         crop_size=scorer.crop_size,
         crops=scorer.crops,
-        short_side=scorer.short_side,
+        short_side=database.short_side or scorer.short_side,
         **cfg.features,
     )
-    with torch.inference_mode():
-        scores = [scorer.ridge(torch.tensor(image)).mean() for image in features]
-    return torch.stack(scores).numpy()
+    weight, bias = scorer.ridge.weight[0].double(), float(scorer.ridge.bias)
+    return predict_rows(features, np.arange(len(features)), weight[None], torch.tensor([bias]))[0]
 
 
 def _published(scorer: Scorer, database: Database) -> dict[str, float]:

@@ -25,6 +25,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
+from arniqa_pl.data.check import require_sound
 from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
 from arniqa_pl.runs import mlflow_run_id
@@ -124,7 +125,7 @@ def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
     """Instantiate configs by name; what is wrong with any of them is told at once, not one run at a time.
 
     Raises:
-        InputError: joins the messages of all that could not be built, or are databases without all their images.
+        InputError: joins the messages of all that could not be built, or are databases with missing images or a fault.
 
     """
     built, errors = {}, []
@@ -132,7 +133,7 @@ def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
         try:
             built[name] = read_input(config)
             if isinstance(built[name], Database):
-                built[name].require_images()
+                require_sound(built[name].require_images())
         except InputError as error:
             errors.append(str(error))
     if errors:

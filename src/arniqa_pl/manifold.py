@@ -20,7 +20,7 @@ from arniqa_pl.errors import InputError
 from arniqa_pl.models.encoder import load_encoder
 from arniqa_pl.quality import report
 from arniqa_pl.quality.features import extract_features
-from arniqa_pl.quality.figures import manifold_figure, picture_figure
+from arniqa_pl.quality.figures import image_caption, manifold_figure, picture_figure
 from arniqa_pl.quality.manifold import METHODS, Array, embed, manifold_frame, manifold_page, nearest, require_packages
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,7 @@ def _write_nearest(path: Path, query: Array, database: Database, features: Array
     pictures = [(path, f"{path.name}\nthe query")]
     for row, cosine in zip(rows, similarity, strict=True):
         facts = database.table.iloc[row]
-        told = f"{facts['distortion']} {facts['level'] or ''}".replace("_", " ").strip()
-        caption = f"{Path(facts['image']).name} {told}\nscore {facts['score']:.2f}, cosine {cosine:.3f}"
+        caption = f"{image_caption(facts)}\nscore {facts['score']:.2f}, cosine {cosine:.3f}"
         pictures.append((database.paths[row], caption))
     figure = picture_figure(pictures, f"{database.name}: the images nearest to {path.name}, nearest first")
     figure.savefig(folder / "nearest.png")

@@ -25,19 +25,39 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.floating]
 
 _BLOCK_ROWS = 256
+_UNIT_TOLERANCE = 1e-3  # of squared lengths in float32
 
 
 def broken_rows(features: Array) -> NDArray[np.int64]:
     """Return the rows of features (N, K, 2·D) that hold a NaN or an infinite value; reads a block at a time."""
+    return _rows_without(features, lambda block: np.all(np.isfinite(block), axis=(1, 2)))
+
+
+def unfinished_rows(features: Array) -> NDArray[np.int64]:
+    """Return the rows of an encoder's features (N, K, 2·D) in which a half has not the length 1; reads blocks.
+
+    That finds what was never written (NaN), what a file system lost (zeros), and most other damage.
+    """
+
+    def finished(block: Array) -> NDArray[np.bool_]:
+        halves = block.reshape(*block.shape[:2], 2, -1)
+        with np.errstate(over="ignore", invalid="ignore"):  # of what is damaged
+            squares = np.einsum("nksd,nksd->nks", halves, halves)
+        return np.all(np.abs(squares - 1) < _UNIT_TOLERANCE, axis=(1, 2))
+
+    return _rows_without(features, finished)
+
+
+def _rows_without(features: Array, complete: Callable[[Array], Any]) -> NDArray[np.int64]:
     starts = range(0, len(features), _BLOCK_ROWS)
-    finite = [np.isfinite(features[start : start + _BLOCK_ROWS]).all(axis=(1, 2)) for start in starts]
-    return np.flatnonzero(~np.concatenate([np.empty(0, bool), *finite]))
+    found = [complete(features[start : start + _BLOCK_ROWS]) for start in starts]
+    return np.flatnonzero(~np.concatenate([np.empty(0, bool), *found]))
 
 
 class _Extraction(LightningModule):
     """Writes the features of those images that have none yet into an .npy file, a row for each image.
 
-    The file is born full of NaN, so a row is finished when every number in it is finite, whatever killed the process
+    The file is born full of NaN, so a row is finished when its features have unit length, whatever killed the process
     that wrote it. Ranks, on any node that sees the file, may hold any rows, in any order.
     """
 
@@ -69,7 +89,7 @@ class _Extraction(LightningModule):
         """Find the unfinished rows: the same on every rank, for none of them writes before all are through here."""
         stored = open_memmap(self.file, mode="r")
         self.start = stored.offset
-        self.rows = broken_rows(stored)
+        self.rows = unfinished_rows(stored)
         if not len(self.rows):
             self.trainer.limit_predict_batches = 0
         elif len(self.rows) < len(stored):
@@ -152,7 +172,7 @@ def extract_features(
         (N, K, 2·D) float32, memory-mapped and read-only: full-scale features, then half-scale ones.
 
     Raises:
-        InputError: an image cannot be read, or a feature is NaN or infinite; the message names the images.
+        InputError: an image cannot be read, or a feature is NaN, infinite or all zeros; the message names the images.
 
     """
     folder = Path(cache_dir)
@@ -173,12 +193,13 @@ def extract_features(
     finally:
         extraction.release()
     features = np.load(file, mmap_mode="r")
-    broken = broken_rows(features)
+    broken = unfinished_rows(features)
     if len(broken):
         names = ", ".join(str(paths[row]) for row in broken[:3])
         raise InputError(
-            f"Wanted finite features, the encoder gives NaN or infinite ones for {len(broken)} of {len(paths)} images "
-            f"({names}{', …' if len(broken) > 3 else ''}): look at its weights, or try trainer.precision=32-true."
+            f"Wanted features of length 1, the encoder gives NaN, infinite or zero ones for {len(broken)} of "
+            f"{len(paths)} images ({names}{', …' if len(broken) > 3 else ''}): look at its weights, or try "
+            "trainer.precision=32-true."
         )
     return features
 
