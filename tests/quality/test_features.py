@@ -38,7 +38,7 @@ class CountingEncoder(Encoder):
     def crop_features(self, crops: torch.Tensor) -> torch.Tensor:
         time.sleep(self.seconds)
         with self.marks.open("a") as stream:
-            stream.write("." * len(crops))
+            stream.write("." * len(torch.unique(crops.flatten(1), dim=0)))  # a last batch is filled up
         return super().crop_features(crops)
 
     def computed(self) -> int:
@@ -113,7 +113,7 @@ def test_two_processes_share_the_images(encoder, paths, tmp_path):
     shared = extract(encoder, paths, tmp_path / "two", trainer=both)
     assert encoder.computed() == 7  # an odd number: no image twice, none left out
     alone = extract(encoder, paths, tmp_path / "one")
-    np.testing.assert_allclose(shared, alone, atol=1e-6)
+    np.testing.assert_array_equal(shared, alone)
     splits = [Split(np.arange(3), np.array([3, 4]), np.array([5, 6]))]
     fits = [regress(features, np.arange(7.0), splits, [1e-3], label="test").weight for features in (shared, alone)]
     torch.testing.assert_close(*fits, rtol=0, atol=1e-6)

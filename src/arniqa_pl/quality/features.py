@@ -101,11 +101,16 @@ class _Extraction(LightningModule):
         return DataLoader(Subset(self.images, rows.tolist()), pin_memory=torch.cuda.is_available(), **self.loader)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Map (rows, crops (B, 2, K, 3, S, S) uint8) to features in the file; return the rows."""
+        """Map (rows, crops (B, 2, K, 3, S, S) uint8) to features in the file; return the rows.
+
+        A last, smaller batch is filled up with its last image: at another size libraries take other algorithms, whose
+        rounding would depend on how many ranks there are, and on where an interrupted command stopped.
+        """
         rows, crops = batch
-        features = self.encoder.crop_features(crops).float().cpu().numpy()
+        filled = torch.arange(min(self.loader["batch_size"], len(self.images))).clamp(max=len(rows) - 1)
+        features = self.encoder.crop_features(crops[filled]).float().cpu().numpy()
         with self.file.open("r+b") as stream:
-            for row, values in zip(rows.tolist(), features, strict=True):
+            for row, values in zip(rows.tolist(), features, strict=False):
                 stream.seek(self.start + row * values.nbytes)
                 stream.write(values.tobytes())
         return rows
