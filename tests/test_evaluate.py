@@ -45,6 +45,7 @@ def evaluated(small_data, replicas, small_checkpoints, tmp_path_factory):
         "databases.csv.higher_is_better=false",
         f"paths.data_dir={small_data}",
         "features.num_workers=0",
+        "trainer.precision=32-true",
         "hydra.run.dir=runs/matrix",
     )
     return folder, output
