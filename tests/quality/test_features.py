@@ -1,5 +1,6 @@
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,13 @@ import pytest
 import torch
 from numpy.lib.format import open_memmap
 
-from arniqa_pl.data.databases import kadid10k
 from arniqa_pl.data.datasets import ImageCrops
 from arniqa_pl.data.splits import Split
 from arniqa_pl.errors import InputError
 from arniqa_pl.models import Encoder
 from arniqa_pl.quality.features import broken_rows, extract_features
 from arniqa_pl.quality.regression import regress
+from tests.conftest import PHOTOS
 
 TRAINER = functools.partial(lightning.Trainer, accelerator="cpu", devices=1)
 
@@ -54,8 +55,8 @@ def encoder(tmp_path):
 
 
 @pytest.fixture
-def paths(demo_data):
-    return kadid10k.read(str(demo_data / "KADID10K")).paths[:7]
+def paths(tmp_path):
+    return [Path(shutil.copy(photo, tmp_path)) for photo in sorted(PHOTOS.glob("*.jpg"))[:7]]
 
 
 def extract(encoder, paths, folder, trainer=TRAINER, crop_size=48, batch_size=3, num_workers=0, short_side=None):
