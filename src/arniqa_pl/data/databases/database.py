@@ -143,8 +143,8 @@ def tabulate(
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if len(wrong):
         raise InputError(
-            f"Wanted a finite number as every score in {root}, found {str(score.iloc[wrong[0]])!r} in row {wrong[0] + 1} "
-            f"({len(wrong)} in all): correct the score file."
+            f"Wanted a finite number as every score in {root}, found {str(score.iloc[wrong[0]])!r} in row "
+            f"{wrong[0] + 1} ({len(wrong)} in all): correct the score file."
         )
     if numbers.min() == numbers.max():
         raise InputError(
