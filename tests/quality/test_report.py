@@ -18,10 +18,10 @@ from arniqa_pl.quality.report import (
     regression_text,
     results_frame,
     results_markdown,
-    summarize,
     terminal_tables,
     write_tables,
 )
+from arniqa_pl.quality.summary import summarize
 
 ROWS = 120
 

@@ -1,18 +1,18 @@
 """The tables of a run. Everything here is a function of test-side predictions, scores and rows."""
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.table import Table
 
 from arniqa_pl.data.databases import Database
 from arniqa_pl.quality.correlation import MEASURES
 from arniqa_pl.quality.published import published
-from arniqa_pl.quality.regression import HeldOut, Regression
+from arniqa_pl.quality.regression import Regression
+from arniqa_pl.quality.summary import summarize_tests
 
 Results = Mapping[str, Mapping[str, Regression]]
 
@@ -23,29 +23,7 @@ LABELS = {
     "rmse": "RMSE",
     "plcc_logistic": "PLCC after a logistic fit",
 }
-BOOTSTRAP_DRAWS = 10_000
 FEWEST = 3  # two points are always perfectly correlated
-
-
-def summarize(values: NDArray[np.floating]) -> dict[str, float]:
-    """Summarize one measure (splits,): median, mean, standard deviation, and the bounds of an interval.
-
-    The interval holds the middle 95 % of the medians of 10,000 resamplings of the splits with replacement
-    (percentile bootstrap, seeded). Splits without a value (NaN) are left out; a single one has no spread (NaN).
-    """
-    found = values[np.isfinite(values)]
-    summary = dict.fromkeys(("median", "mean", "std", "low", "high"), float("nan"))
-    if len(found) < 2:
-        return summary | dict.fromkeys(("median", "mean"), float(found[0]) if len(found) else float("nan"))
-    draws = np.random.default_rng(0).choice(found, (BOOTSTRAP_DRAWS, len(found)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return {
-        "median": float(np.median(found)),
-        "mean": float(found.mean()),
-        "std": float(found.std()),
-        "low": float(low),
-        "high": float(high),
-    }
 
 
 def results_frame(results: Results) -> pd.DataFrame:
@@ -57,7 +35,7 @@ def results_frame(results: Results) -> pd.DataFrame:
     for database, encoders in results.items():
         for encoder, result in encoders.items():
             row = {"database": database, "encoder": encoder, "alpha": result.alpha, "splits": len(result.tests)}
-            rows.append(row | _measures(result.tests))
+            rows.append(row | summarize_tests(result.tests))
     return pd.DataFrame(rows)
 
 
@@ -82,18 +60,9 @@ def parts_frame(results: Results, databases: Mapping[str, Database], column: str
                 tests = [test.within(kinds == kind) for test in result.tests]
                 told = [test for test in tests if len(test.rows) >= FEWEST]
                 row = {"database": database, "encoder": encoder, column: kind, "images": int((kinds == kind).sum())}
-                rows.append(row | {"splits": len(told)} | _measures(told))
-    columns = ["database", "encoder", column, "images", "splits", *_measures([])]
+                rows.append(row | {"splits": len(told)} | summarize_tests(told))
+    columns = ["database", "encoder", column, "images", "splits", *summarize_tests([])]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _measures(tests: Sequence[HeldOut]) -> dict[str, float]:
-    """Return five columns for each measure of some test sides, and how many of them have a logistic curve."""
-    columns: dict[str, float] = {}
-    for name, function in MEASURES.items():
-        values = np.array([function(test.prediction, test.score) for test in tests])
-        columns |= {_column(name, statistic): value for statistic, value in summarize(values).items()}
-    return columns | {"logistic_fits": int(np.isfinite(values).sum())}  # of the last measure
 
 
 def checkpoints_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -296,10 +265,6 @@ def sections(title: str, parts: Mapping[str, str | pd.DataFrame]) -> str:
     """Join Markdown under headings; a table without rows is left out."""
     found = {name: part if isinstance(part, str) else markdown(part) for name, part in parts.items() if len(part)}
     return "\n".join([f"# {title}\n", *(f"## {name}\n\n{part}" for name, part in found.items())])
-
-
-def _column(measure: str, statistic: str) -> str:
-    return measure if statistic == "median" else f"{measure}_{statistic}"
 
 
 def _spread(row: Mapping[Hashable, Any], name: str) -> str:
