@@ -110,7 +110,7 @@ class _Extraction(LightningModule):
         filled = torch.arange(min(self.loader["batch_size"], len(self.images))).clamp(max=len(rows) - 1)
         features = self.encoder.crop_features(crops[filled]).float().cpu().numpy()
         with self.file.open("r+b") as stream:
-            for row, values in zip(rows.tolist(), features, strict=False):
+            for row, values in zip(rows.tolist(), features[: len(rows)], strict=True):
                 stream.seek(self.start + row * values.nbytes)
                 stream.write(values.tobytes())
         return rows
