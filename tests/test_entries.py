@@ -178,6 +178,7 @@ def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
     }
     assert artifacts == {
         "config.yaml",
+        "report.html",
         "results.json",
         "results.md",
         "results.xlsx",
