@@ -35,9 +35,9 @@ def main() -> int:
             calls.append(call)
     low, middle, high = statistics.quantiles(ratios, n=4)
     Console().print(
-        f"{torch.get_num_threads()} threads, steps of {1000 * without:.0f} ms, {METRICS} metrics every {EVERY} steps:\n"
-        f"tracking adds {middle:+.2%} to the time of a step (quartiles of {TURNS} comparisons: {low:+.2%}, {high:+.2%});\n"
-        f"the step that logs waits {1e6 * statistics.median(calls):.0f} µs for it."
+        f"{torch.get_num_threads()} threads, steps of {1000 * without:.0f} ms, {METRICS} metrics every {EVERY} steps: "
+        f"tracking adds {middle:+.2%} to the time of a step (quartiles of {TURNS} comparisons: {low:+.2%}, "
+        f"{high:+.2%}); the step that logs waits {1e6 * statistics.median(calls):.0f} µs for it."
     )
     return 0 if middle <= CEILING else 1
 

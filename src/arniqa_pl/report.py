@@ -46,17 +46,17 @@ def send(cfg: DictConfig) -> None:
     folders = [Path(run) for run in given] or sorted(file.parent for file in Path(cfg.paths.runs_dir).rglob(JOURNAL))
     prepare_client()
     failed = []
-    for journal in map(Journal, folders):
-        facts, left = journal.facts(), journal.unsent()
-        if not left and not cfg.tracking_uri:
-            continue
+    journals = [journal for journal in map(Journal, folders) if cfg.tracking_uri or journal.unsent()]
+    for journal in journals:
         try:
-            deliver(journal, cfg.tracking_uri or facts["tracking_uri"])
-            log.info("%s: sent %d records", journal.folder, left)
+            deliver(journal, cfg.tracking_uri or journal.facts()["tracking_uri"])
+            log.info("Sent %s", journal.folder)
         except Exception as error:  # of whichever client library
             failed.append(f"{journal.folder}: {brief(error)}")
     if failed:
-        raise InputError(f"Wanted to send {len(folders)} runs, {len(failed)} did not arrive:\n" + "\n".join(failed))
+        raise InputError(f"Wanted to send {len(journals)} runs, {len(failed)} did not arrive:\n" + "\n".join(failed))
+    if not journals:
+        log.info("Everything was sent before.")
 
 
 VERBS = {"compare": compare, "send": send}

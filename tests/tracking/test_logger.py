@@ -52,15 +52,11 @@ def test_everything_arrives_and_sending_it_again_changes_nothing(new_logger, sto
             "results.json",
             "figures",
         }
-        assert client.load_table(tracked_experiment(client, run), ["results.json"])["srcc"].tolist() == [0.5]
+        assert client.load_table(run.info.experiment_id, ["results.json"])["srcc"].tolist() == [0.5]
         (data,) = run.inputs.dataset_inputs
         assert (data.dataset.name, data.dataset.digest, data.tags[0].value) == ("photos", "abc", "train")
         (tmp_path / "run/tracking.sent").unlink()  # as if the process had been killed before it could note anything
         deliver(logger.journal, store)
-
-
-def tracked_experiment(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> str:
-    return run.info.experiment_id
 
 
 def test_a_run_that_fails_is_marked_as_failed(new_logger, store, tmp_path):
@@ -150,7 +146,8 @@ import sys
 from pathlib import Path
 from arniqa_pl.tracking import RunLogger
 folder = Path(sys.argv[1])
-logger = RunLogger(folder=str(folder / sys.argv[2]), experiment_name="both", tracking_uri=f"sqlite:///{folder}/new.db", patience=30)
+store = f"sqlite:///{folder}/new.db"
+logger = RunLogger(folder=str(folder / sys.argv[2]), experiment_name="both", tracking_uri=store, patience=30)
 with logger.recording():
     for step in range(300):
         logger.log_metrics({"train/loss": float(step)}, step)

@@ -35,14 +35,9 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def jane(home, server) -> dict[str, str]:
-    # matplotlib and the like keep their caches where they are: a new home would have them made anew.
-    caches = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))}
-    return {
-        "HOME": str(home),
-        "LOGNAME": "jane",
-        "USER": "jane",
-        "TORCH_HOME": str(Path.home() / ".cache/torch"),
-    } | caches
+    # Weights and font lists stay where they are: a new home would have them fetched and made anew.
+    caches = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    return {"HOME": str(home), "LOGNAME": "jane", "USER": "jane", "XDG_CACHE_HOME": caches}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +79,7 @@ def test_the_run_ends_well_and_says_what_is_missing(home, printed):
 @pytest.fixture(scope="module")
 def tracked(home, server, jane, printed) -> mlflow.entities.Run:
     """The run on the server, after everything was sent with one command."""
-    assert "runs/first: sent" in run(home / "work", "report", "send", **jane)
+    assert "Sent runs/first" in run(home / "work", "report", "send", **jane)
     prepare_client()
     client = mlflow.MlflowClient(server.uri)
     (found,) = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
@@ -102,11 +97,8 @@ def test_afterwards_everything_is_on_the_server(home, server, tracked):
         assert [(each.step, each.value) for each in client.get_metric_history(tracked.info.run_id, name)] == [
             pytest.approx(point) for point in story.metrics[name]
         ]
-    there = {
-        item.path
-        for folder in ("", "figures", "scorers")
-        for item in client.list_artifacts(tracked.info.run_id, folder)
-    }
+    folders = ("", "figures", "scorers")
+    there = {item.path for folder in folders for item in client.list_artifacts(tracked.info.run_id, folder)}
     assert {"report.html", "results.md", "figures/degraded_pairs.png", "scorers/kadid10k.safetensors"} <= there
     assert {each.dataset.name for each in tracked.inputs.dataset_inputs} == {"pristine", "kadid10k"}
 
