@@ -52,7 +52,7 @@ def test_everything_arrives_and_sending_it_again_changes_nothing(new_logger, sto
             "results.json",
             "figures",
         }
-        assert client.load_table(run.info.experiment_id, ["results.json"])["srcc"].tolist() == [0.5]
+        assert client.load_table(run.info.experiment_id, "results.json")["srcc"].tolist() == [0.5]
         (data,) = run.inputs.dataset_inputs
         assert (data.dataset.name, data.dataset.digest, data.tags[0].value) == ("photos", "abc", "train")
         (tmp_path / "run/tracking.sent").unlink()  # as if the process had been killed before it could note anything
