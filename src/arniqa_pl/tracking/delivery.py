@@ -45,7 +45,9 @@ def connect(tracking_uri: str) -> Any:
 
     if not tracking_uri.startswith("sqlite:///"):
         return MlflowClient(tracking_uri)
-    with Path(tracking_uri.removeprefix("sqlite:///") + ".lock").open("a") as lock:
+    file = Path(tracking_uri.removeprefix("sqlite:///") + ".lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return MlflowClient(tracking_uri)
 
