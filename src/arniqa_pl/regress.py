@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning
 import numpy as np
@@ -22,9 +21,11 @@ from arniqa_pl.models.encoder import Encoder, load_encoder
 from arniqa_pl.quality import figures, report
 from arniqa_pl.quality.correlation import MEASURES
 from arniqa_pl.quality.features import extract_features
+from arniqa_pl.quality.manifold import principal_components
 from arniqa_pl.quality.published import beside_published
 from arniqa_pl.quality.regression import Array, Regression, reference_differences, regress, thin_splits
 from arniqa_pl.quality.scorer import Scorer, ScoreScale
+from arniqa_pl.tracking import RunLogger
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def main(cfg: DictConfig) -> float:
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build(cfg.databases)
     encoders = load_encoders(cfg.checkpoint)
-    with launch.tracked_run(cfg) as logger:
+    names = ", ".join(sorted({encoder.name for encoder in encoders.values()}))
+    with launch.tracked_run(cfg, names) as logger:
         frame = regress_databases(encoders, databases, draw_database_splits(databases, cfg.ridge), cfg, logger)
     return float("nan") if frame is None else float(frame["srcc"].mean())
 
@@ -73,7 +75,7 @@ def regress_databases(
     databases: Mapping[str, Database],
     splits: Mapping[str, Splits],
     cfg: DictConfig,
-    logger: Any,
+    logger: RunLogger,
 ) -> pd.DataFrame | None:
     """Regress every database on every encoder's features, on all training references and on shares of them.
 
@@ -105,7 +107,7 @@ def _regress_features(
     databases: Mapping[str, Database],
     splits: Mapping[str, Splits],
     cfg: DictConfig,
-    logger: Any,
+    logger: RunLogger,
 ) -> pd.DataFrame:
     """Regress on features that are there, keep everything, return the `report.results_frame`."""
     alphas = instantiate(cfg.ridge.alphas).tolist()
@@ -113,6 +115,7 @@ def _regress_features(
         share: {name: {} for name in databases} for share in sides
     }
     for name, database in databases.items():
+        _show_manifold(features[name][next(iter(encoders))][0], database, name, logger)
         for title in encoders:
             regressed_on = _joined(database, features[name][title], cfg)
             for share in sides:
@@ -194,6 +197,13 @@ def _as_published(title: str, encoder: Encoder, splits: Splits, cfg: DictConfig)
     return title != UNTRAINED and encoder.name == "resnet50" and five_crops and as_usual and penalties and ten_splits
 
 
+def _show_manifold(features: Array, database: Database, name: str, logger: RunLogger) -> None:
+    """Log a quick look at the feature space of the centre crop; `arniqa_pl.manifold` takes the time for a good one."""
+    layouts = {dim: principal_components(np.asarray(features[:, 0]), dim) for dim in (2, 3)}
+    figure = figures.manifold_figure(layouts, database.table, f"{database.name}, principal components of the features")
+    logger.log_figure(figure, f"figures/{name}_manifold.png")
+
+
 def _keep(
     results: Mapping[float, report.Results],
     frame: pd.DataFrame,
@@ -201,29 +211,29 @@ def _keep(
     databases: Mapping[str, Database],
     splits: Mapping[str, Splits],
     cfg: DictConfig,
-    logger: Any,
+    logger: RunLogger,
 ) -> None:
     """Write scorers and results into the run's folder and onto the tracking server, and print the table."""
-    folder, client, run_id = Path(cfg.paths.run_dir), logger.experiment, logger.run_id
+    folder = Path(cfg.paths.run_dir)
     trained = [title for title in encoders if title != UNTRAINED]
     for name, database in databases.items():
-        launch.log_dataset(name, database.table, database.root, "regression")
+        launch.log_dataset(logger, name, database.table, database.root, "regression")
         if cfg.regression.full_reference:
             log.info("No scorer of %s is kept: it would have no references at hand", name)
             continue
         for number, title in enumerate(trained):
             file = folder / (f"{name}.safetensors" if len(trained) == 1 else f"{name}_{number}.safetensors")
             _scorer(encoders[title], database, results[1.0][name][title], splits[name], cfg).save(file)
-            client.log_artifact(run_id, str(file), "scorers")
+            logger.log_artifact(file, "scorers")
     tables = report.regression_tables(results, frame, databases, trained)
     for file in report.write_tables(folder, tables, report.regression_text(tables, databases)):
-        client.log_artifact(run_id, str(file))
+        logger.log_artifact(file)
     for name in tables:
-        client.log_table(run_id, tables[name], f"{report.file_stem(name, tables)}.json")
-    client.set_tag(run_id, "mlflow.note.content", report.results_markdown(frame))  # the page's description
+        logger.log_table(tables[name], f"{report.file_stem(name, tables)}.json")
+    logger.set_tags({"mlflow.note.content": report.results_markdown(frame)})  # the page's description
     logger.log_metrics(_metrics(frame, trained))
     for title, figure in figures.regression_figures(results[1.0], tables, databases, trained[0]):
-        client.log_figure(run_id, figure, f"figures/{title}.png")
+        logger.log_figure(figure, f"figures/{title}.png")
     for table in report.terminal_tables(tables):
         Console().print(table)
     log.info("Scorers and results: %s", folder)
