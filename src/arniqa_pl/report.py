@@ -44,18 +44,19 @@ def send(cfg: DictConfig) -> None:
     """Send runs, or whatever is not sent below the runs' folder."""
     given = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs
     folders = [Path(run) for run in given] or sorted(file.parent for file in Path(cfg.paths.runs_dir).rglob(JOURNAL))
+    servers = {journal: cfg.tracking_uri or journal.facts()["tracking_uri"] for journal in map(Journal, folders)}
+    left = [journal for journal in servers if cfg.tracking_uri or journal.unsent()]
     prepare_client()
     failed = []
-    journals = [journal for journal in map(Journal, folders) if cfg.tracking_uri or journal.unsent()]
-    for journal in journals:
+    for journal in left:
         try:
-            deliver(journal, cfg.tracking_uri or journal.facts()["tracking_uri"])
+            deliver(journal, servers[journal])
             log.info("Sent %s", journal.folder)
         except Exception as error:  # of whichever client library
             failed.append(f"{journal.folder}: {brief(error)}")
     if failed:
-        raise InputError(f"Wanted to send {len(journals)} runs, {len(failed)} did not arrive:\n" + "\n".join(failed))
-    if not journals:
+        raise InputError(f"Wanted to send {len(left)} runs, {len(failed)} did not arrive:\n" + "\n".join(failed))
+    if not left:
         log.info("Everything was sent before.")
 
 
