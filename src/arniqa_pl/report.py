@@ -1,4 +1,4 @@
-"""python -m arniqa_pl.report runs=<run>,<run>, or experiment=<name>: runs side by side, as Markdown and HTML.
+"""python -m arniqa_pl.report runs=<run>,<run>, or name=<MLflow experiment>: runs side by side, as Markdown and HTML.
 
 python -m arniqa_pl.report send [runs=<folder>,<folder>]: send what a tracking server has not got yet.
 """
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 @launch.entry("report", lists=("runs",))
 def compare(cfg: DictConfig) -> None:
     """Tabulate some runs, or all of an experiment."""
-    if bool(cfg.runs) == bool(cfg.experiment):
-        raise InputError("Wanted runs to compare, or an experiment: give runs=<folder or id>,… or experiment=<name>.")
+    if bool(cfg.runs) == bool(cfg.name):
+        raise InputError("Wanted runs to compare, or all of an experiment: give runs=<folder or id>,… or name=<name>.")
     uri = cfg.logger.tracking_uri
-    if cfg.experiment:
-        title, stories = f"Runs of {cfg.experiment}", read_experiment(cfg.experiment, uri)
+    if cfg.name:
+        title, stories = f"Runs of {cfg.name}", read_experiment(cfg.name, uri)
     else:
         given = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs
         title = "Runs side by side"
