@@ -32,9 +32,11 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    yield server
-    server.kill()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,17 @@ def test_runs_are_found_by_their_tags(server, tracked):
     for tag, value in {"stage": "train", "encoder": "mobilenet_v2", "database": "csv"}.items():
         (found,) = client.search_runs([tracked.info.experiment_id], f"tags.{tag} = '{value}'")
         assert found.info.run_id == tracked.info.run_id
+
+
+def test_a_run_is_compared_by_its_folder_and_by_its_id(home, server, jane, tracked):
+    work, name = home / "work", f"demo / {tracked.info.run_name}"
+    both = f"runs=runs/first,{tracked.info.run_id}"
+    output = run(work, "report", both, "output=both", f"logger.tracking_uri={server.uri}", **jane)
+    assert "both.html" in output
+    assert output.count(name) == 2
+    result = f"{tracked.data.metrics['test/csv/srcc']:.3f}"
+    lines = [line for line in (work / "both.md").read_text().splitlines() if line.startswith(f"| {name} |")]
+    assert [result in line for line in lines[:2]] == [True, True]
 
 
 def test_sending_fails_where_the_server_is_away(home, server, jane, tracked):
