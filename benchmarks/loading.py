@@ -76,6 +76,8 @@ def loader(photos: PhotoFiles, workers: int, samples: int) -> DataLoader:
         seed=0,
         unreadable="stop",
         cache_images=0,
+        partner="other",
+        half_scale="independent",
     )
     order = [(0, index) for index in range(samples)]
     return DataLoader(pairs, BATCH, sampler=order, num_workers=workers, collate_fn=collate_pairs)

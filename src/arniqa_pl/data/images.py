@@ -45,6 +45,8 @@ def read_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.
     """
     try:
         with Image.open(source) as image:
+            if image.format == "EPS":  # for whose pixels Pillow would start Ghostscript
+                raise InputError("wanted pixels, found PostScript, which is a program")
             return to_rgb(image)
     except DECODING_ERRORS as error:
         raise InputError(f"Wanted an image, could not decode {name or source}: {error}") from error
@@ -73,12 +75,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def list_images(folder: Path) -> list[Path]:
     """Return the image files below a folder, relative to it, sorted: the same list on every machine.
 
-    A link that leads nowhere is listed too: whoever reads it says so.
+    A link that leads nowhere is listed too: whoever reads it says so. One to a pipe or a device is not: nobody could.
     """
     return sorted(
         path.relative_to(folder)
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or path.is_symlink())
+        if path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or (path.is_symlink() and not path.exists()))
     )
 
 
