@@ -42,10 +42,11 @@ def read(folder, name):
 def test_every_reader_has_a_config_and_a_replica():
     readers = {path.stem for path in Path(live.__file__).parent.glob("*.py")}
     assert readers - {"__init__", "database", "files"} == {*NAMES, "csv"}
-    assert {path.stem for path in (CONFIG_DIR / "database").glob("*.yaml")} == {*NAMES, "csv", "all"}
-    assert list(composed("prepare_check", "database=all").databases) == NAMES
-    roots = [Path(config.root).name for config in composed("prepare_check", "database=all").databases.values()]
-    assert roots == list(REPLICAS)
+    assert {path.stem for path in (CONFIG_DIR / "database").glob("*.yaml")} == {*NAMES, "csv"}
+    every = composed("prepare_check", "database=all")
+    assert set(every) == {"databases", "paths", "decode"}
+    assert set(every.databases) == set(NAMES)
+    assert {Path(config.root).name for config in every.databases.values()} == set(REPLICAS)
 
 
 @pytest.mark.parametrize("name", NAMES)
