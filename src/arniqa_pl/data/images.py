@@ -4,7 +4,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from arniqa_pl.errors import InputError
@@ -61,7 +61,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         InputError: the pixels are floats or 32-bit integers, whose black and white nobody knows.
 
     """
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # or else Pillow would copy what it need not turn
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would clip at 255
     if image.mode in ("I", "F"):
