@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import hydra
 import pandas as pd
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
 from hydra.types import RunMode
@@ -22,6 +23,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from arniqa_pl.data.check import require_sound
 from arniqa_pl.data.databases import Database
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 PACKAGE = Path(__file__).resolve().parent
 # An installed wheel carries the configs inside the package; a checkout has them at its top.
 CONFIG_DIR = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
+# database=all: every published one, so every one that has a config, but for the user's own table.
+PUBLISHED = sorted({file.stem for file in (CONFIG_DIR / "database").glob("*.yaml")} - {"csv"})
+ConfigStore.instance().store("all", {"defaults": PUBLISHED}, group="database", package="_global_")
 
 
 def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
@@ -61,6 +66,9 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             except InputError as error:
                 # The one kind of exception that Hydra prints without a traceback; it exits with 1 all the same.
                 raise CompactHydraException(str(error)) from error
+            except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
+                key = str(error).splitlines()[0].rpartition(" ")[2]  # OmegaConf's first line ends with it
+                raise CompactHydraException(f"Wanted {key}=…, which has no default: add it to the command.") from None
             except SIGTERMException as stop:
                 raise SystemExit(128 + signal.SIGTERM) from stop
             except (KeyboardInterrupt, SystemExit):
