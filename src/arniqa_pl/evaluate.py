@@ -1,7 +1,6 @@
 """python -m arniqa_pl.evaluate scorer=<file>,<file> database=[csiq,live]: each scorer on each database."""
 
 import logging
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
-from arniqa_pl import launch
+from arniqa_pl import launch, runs
 from arniqa_pl.data.databases import Database
 from arniqa_pl.quality import report
 from arniqa_pl.quality.correlation import plcc, srcc
@@ -23,7 +22,8 @@ from arniqa_pl.quality.features import extract_features
 from arniqa_pl.quality.figures import matrix_figure
 from arniqa_pl.quality.published import published
 from arniqa_pl.quality.regression import predict_rows
-from arniqa_pl.quality.scorer import Scorer
+from arniqa_pl.quality.scorer import WHOLE, Scorer
+from arniqa_pl.quality.scoring import name_scorers
 from arniqa_pl.tracking import RunLogger
 
 log = logging.getLogger(__name__)
@@ -37,22 +37,10 @@ def main(cfg: DictConfig) -> float:
     files = [str(each) for each in (cfg.scorer if isinstance(cfg.scorer, ListConfig) else [cfg.scorer])]
     scorers = name_scorers({file: Scorer.load(file) for file in files})
     names = ", ".join(sorted({scorer.encoder.name for scorer in scorers.values()}))
-    with launch.tracked_run(cfg, names) as logger:
+    with runs.tracked_run(cfg, names) as logger:
         matrix = evaluate(scorers, databases, cfg)
         _keep(matrix, databases, cfg, logger)
     return float(matrix.loc[~matrix["fitted_here"], "srcc"].mean())
-
-
-def name_scorers(scorers: Mapping[str, Scorer]) -> dict[str, Scorer]:
-    """Name scorers by the database they were fitted to; where several share it, by their files as well."""
-    fitted = [scorer.scale.database for scorer in scorers.values()]
-    shared = os.path.commonpath([Path(file).resolve().parent for file in scorers])
-    return {
-        scorer.scale.database
-        if fitted.count(scorer.scale.database) == 1
-        else f"{scorer.scale.database} ({os.path.relpath(Path(file).resolve().with_suffix(''), shared)})": scorer
-        for file, scorer in scorers.items()
-    }
 
 
 def evaluate(scorers: Mapping[str, Scorer], databases: Mapping[str, Database], cfg: DictConfig) -> pd.DataFrame:
@@ -89,6 +77,8 @@ def predict(scorer: Scorer, database: Database, cfg: DictConfig) -> np.ndarray:
 
     Images are first resized as their database asks for (SPAQ), else as the scorer does: the published way.
     """
+    if scorer.crops == WHOLE:
+        return scorer.score(database.paths).numpy()
     features = extract_features(
         scorer.encoder,
         database.paths,
@@ -117,7 +107,7 @@ def _keep(matrix: pd.DataFrame, databases: Mapping[str, Database], cfg: DictConf
     folder = Path(cfg.paths.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for name, database in databases.items():
-        launch.log_dataset(logger, name, database.table, database.root, "evaluation")
+        runs.log_dataset(logger, name, database.table, database.root, "evaluation")
     square = report.matrix_frame(matrix)
     for file in report.write_tables(folder, {"overall": matrix, "matrix": square}, report.matrix_text(matrix)):
         logger.log_artifact(file)

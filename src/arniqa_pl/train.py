@@ -35,8 +35,8 @@ def main(cfg: DictConfig) -> float:
     callbacks = {name: instantiate(callback) for name, callback in cfg.callbacks.items() if callback}
     validation = RidgeValidation(databases, splits, alpha=cfg.ridge.validation_alpha)
 
-    with launch.tracked_run(cfg, encoder.name) as logger:
-        launch.log_dataset(logger, "pristine", photos.table(), photos.source, "train")
+    with runs.tracked_run(cfg, encoder.name) as logger:
+        runs.log_dataset(logger, "pristine", photos.table(), photos.source, "train")
         trainer = instantiate(cfg.trainer)(callbacks=[validation, *callbacks.values()], logger=logger)
         trainer.fit(model, data, ckpt_path=runs.checkpoint_to_continue(cfg))
         best = callbacks.get("best")

@@ -1,4 +1,6 @@
+import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,15 +77,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the image files below a folder, relative to it, sorted: the same list on every machine.
+    """Return the image files below a folder, relative to it, sorted: the same list on every machine; none if it is not there.
 
     A link that leads nowhere is listed too: whoever reads it says so. One to a pipe or a device is not: nobody could.
     """
-    return sorted(
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or (path.is_symlink() and not path.exists()))
-    )
+    return list(walk_images(folder)) if folder.is_dir() else []
+
+
+def walk_images(folder: Path, below: Path = Path()) -> Iterator[Path]:
+    """Yield what `list_images` lists, and remember no more than a folder's own files."""
+    for entry in sorted(os.scandir(folder / below), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk_images(folder, below / entry.name)
+        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and _is_file_or_lost(entry):
+            yield below / entry.name
+
+
+def _is_file_or_lost(entry: os.DirEntry[str]) -> bool:
+    return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
 
 
 def to_tensor(image: Image.Image) -> Tensor:
