@@ -25,6 +25,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
+from arniqa_pl.composition import check_types
 from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
 from arniqa_pl.runs import mlflow_run_id
@@ -54,6 +55,8 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             if rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning starts the command again for each device
                 logging.getLogger().setLevel(logging.WARNING)
             try:
+                if HydraConfig.get().overrides.task:
+                    check_types(cfg, hydra.compose(config_name))
                 refuse_shared_process(cfg)
                 return command(cfg)
             except InputError as error:
