@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning
 import numpy as np
@@ -25,6 +24,7 @@ from arniqa_pl.quality.features import extract_features
 from arniqa_pl.quality.published import beside_published
 from arniqa_pl.quality.regression import Array, Regression, reference_differences, regress, thin_splits
 from arniqa_pl.quality.scorer import Scorer, ScoreScale
+from arniqa_pl.tracking import RunLogger
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ def main(cfg: DictConfig) -> float:
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build(cfg.databases)
     encoders = load_encoders(cfg.checkpoint)
-    with launch.tracked_run(cfg) as logger:
+    names = ", ".join(sorted({encoder.name for encoder in encoders.values()}))
+    with launch.tracked_run(cfg, names) as logger:
         frame = regress_databases(encoders, databases, draw_database_splits(databases, cfg.ridge), cfg, logger)
     return float(frame["srcc"].mean())
 
@@ -72,7 +73,7 @@ def regress_databases(
     databases: Mapping[str, Database],
     splits: Mapping[str, Splits],
     cfg: DictConfig,
-    logger: Any,
+    logger: RunLogger,
 ) -> pd.DataFrame:
     """Regress every database on every encoder's features, on all training references and on shares of them.
 
@@ -165,27 +166,27 @@ def _keep(
     databases: Mapping[str, Database],
     splits: Mapping[str, Splits],
     cfg: DictConfig,
-    logger: Any,
+    logger: RunLogger,
 ) -> None:
     """Write scorers and results into the run's folder and onto the tracking server, and print the table."""
-    folder, client, run_id = Path(cfg.paths.run_dir), logger.experiment, logger.run_id
+    folder = Path(cfg.paths.run_dir)
     trained = [title for title in encoders if title != UNTRAINED]
     for name, database in databases.items():
-        launch.log_dataset(name, database.table, database.root, "regression")
+        launch.log_dataset(logger, name, database.table, database.root, "regression")
         if cfg.regression.full_reference:  # a scorer has no reference at hand
             continue
         for number, title in enumerate(trained):
             file = folder / (f"{name}.safetensors" if len(trained) == 1 else f"{name}_{number}.safetensors")
             _scorer(encoders[title], database, results[1.0][name][title], splits[name], cfg).save(file)
-            client.log_artifact(run_id, str(file), "scorers")
+            logger.log_artifact(file, "scorers")
     tables = report.regression_tables(results, frame, databases, trained)
     for file in report.write_tables(folder, tables, report.regression_text(tables, databases)):
-        client.log_artifact(run_id, str(file))
-    client.log_table(run_id, frame, "results.json")
-    client.set_tag(run_id, "mlflow.note.content", report.results_markdown(frame))  # the page's description
+        logger.log_artifact(file)
+    logger.log_table(frame, "results.json")
+    logger.set_tags({"mlflow.note.content": report.results_markdown(frame)})  # the page's description
     logger.log_metrics(_metrics(frame, trained))
     for title, figure in figures.regression_figures(results[1.0], tables, databases, trained[0]):
-        client.log_figure(run_id, figure, f"figures/{title}.png")
+        logger.log_figure(figure, f"figures/{title}.png")
     for table in report.terminal_tables(tables):
         Console().print(table)
     log.info("Scorers and results: %s", folder)
