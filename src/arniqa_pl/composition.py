@@ -63,8 +63,8 @@ def check_targets(cfg: DictConfig) -> None:
         target = str(node.get("_target_", "lightning.Trainer"))
         if target not in TRUSTED_CALLABLES and not _is_trusted(target):
             raise InputError(
-                f"Wanted only callables of arniqa_pl, Lightning and torch.optim in the config, found {target} at {key}, "
-                "which is not run. If you trust it, start the run from its own yaml files."
+                f"Wanted only callables of arniqa_pl, Lightning and torch.optim in the config, found {target} at "
+                f"{key}, which is not run. If you trust it, start the run from its own yaml files."
             )
 
 
@@ -111,11 +111,12 @@ def _like(default: Any) -> Any:
     """Return the annotation of values like this one: of its type, or lists of that."""
     if default is None or isinstance(default, DictConfig):
         return Any
-    return list if isinstance(default, ListConfig) else type(default) | list[type(default)]
+    kind: Any = type(default)
+    return list if isinstance(default, ListConfig) else kind | list[kind]
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Return whether a value of a yaml file is of an annotated type; dictionaries, which build something, always are."""
+    """Return whether a value of a yaml file is of an annotated type; dictionaries, which build something, are."""
     origin, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, each) for each in arguments)
@@ -142,4 +143,4 @@ def words(hint: Any) -> str:
         return " or ".join(map(repr, arguments))
     if isinstance(origin, type) and issubclass(origin, Iterable) and origin is not str:
         return "a list"
-    return _WORDS.get(origin) or getattr(origin, "__name__", str(origin))
+    return _WORDS.get(origin) or str(getattr(origin, "__name__", origin))

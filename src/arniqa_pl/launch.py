@@ -16,13 +16,12 @@ import hydra
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
+from arniqa_pl import jobs, sweeps
 from arniqa_pl.composition import check_types
 from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
@@ -56,10 +55,7 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             if rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning starts the command again for each device
                 logging.getLogger().setLevel(logging.WARNING)
             try:
-                if HydraConfig.get().overrides.task:
-                    check_types(cfg, hydra.compose(config_name))
-                refuse_shared_process(cfg)
-                return command(cfg)
+                return jobs.run_job(cfg, checked)
             except InputError as error:
                 # The one kind of exception that Hydra prints without a traceback; it exits with 1 all the same.
                 raise CompactHydraException(str(error)) from error
@@ -69,7 +65,16 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
                 log.warning("Stopped before the end; what was finished is kept.")
                 raise
 
+        def checked(cfg: DictConfig) -> Any:
+            if HydraConfig.get().overrides.task:
+                check_types(cfg, hydra.compose(config_name))
+            return command(cfg)
+
         def command_line() -> Any:
+            try:
+                sys.argv[1:] = sweeps.continued(sys.argv[1:])
+            except InputError as error:
+                raise SystemExit(str(error)) from error
             if not {"-m", "--multirun"} & set(sys.argv):
                 sys.argv[1:] = [as_list(argument, lists) for argument in sys.argv[1:]]
             return run()
@@ -101,27 +106,6 @@ def as_list(argument: str, keys: Collection[str]) -> str:
         return argument
     quoted = [each.replace("\\", "\\\\").replace('"', '\\"') for each in value.split(",")]
     return f"{key}=[" + ",".join(f'"{each}"' for each in quoted) + "]"
-
-
-def refuse_shared_process(cfg: DictConfig) -> None:
-    """Refuse a sweep whose jobs run in this process while each wants to start more processes like it.
-
-    Raises:
-        InputError: says which ways work.
-
-    """
-    if HydraConfig.get().mode != RunMode.MULTIRUN or "trainer" not in cfg:
-        return
-    launcher = instantiate(cfg.trainer)(logger=False, enable_checkpointing=False).strategy.launcher
-    shares = isinstance(launcher, _SubprocessScriptLauncher)
-    if shares and not launcher.cluster_environment.creates_processes_externally:
-        raise InputError(
-            f"Wanted a process of its own for each job of a sweep over {launcher.num_processes} devices, found Hydra's "
-            f"launcher {HydraConfig.get().runtime.choices['hydra/launcher']}, from which Lightning would start the "
-            "whole sweep again on each device. Start the jobs one by one (for seed in 1 2 3; do python -m … "
-            "seed=$seed; done), or let SLURM start them: hydra/launcher=submitit_slurm with "
-            "hydra.launcher.tasks_per_node=<devices>."
-        )
 
 
 def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
@@ -166,7 +150,7 @@ def tracked_run(cfg: DictConfig, encoder: str | None = None) -> Iterator[RunLogg
         The logger. The run ends FINISHED, or FAILED if an exception leaves the block.
 
     """
-    logger = instantiate(cfg.logger, run_name=Path(cfg.paths.run_dir).name, resume=bool(cfg.get("resume")))
+    logger = instantiate(cfg.logger, resume=bool(cfg.get("resume")), **jobs.membership(Path(cfg.paths.run_dir)))
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         yield logger
         return
