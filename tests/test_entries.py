@@ -178,6 +178,7 @@ def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
     }
     assert artifacts == {
         "config.yaml",
+        "report.html",
         "results.json",
         "results.md",
         "results.xlsx",
@@ -187,6 +188,7 @@ def test_run_is_tracked_with_what_it_takes_to_repeat_it(trained):
         "figures/degraded_pairs.png",
         "figures/kadid10k_best.png",
         "figures/kadid10k_groups.png",
+        "figures/kadid10k_manifold.png",
         "figures/kadid10k_predictions.png",
         "figures/kadid10k_types.png",
         "figures/kadid10k_worst.png",

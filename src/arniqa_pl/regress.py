@@ -21,6 +21,7 @@ from arniqa_pl.models.encoder import Encoder, load_encoder
 from arniqa_pl.quality import figures, report
 from arniqa_pl.quality.correlation import MEASURES
 from arniqa_pl.quality.features import extract_features
+from arniqa_pl.quality.manifold import principal_components
 from arniqa_pl.quality.published import beside_published
 from arniqa_pl.quality.regression import Array, Regression, reference_differences, regress, thin_splits
 from arniqa_pl.quality.scorer import Scorer, ScoreScale
@@ -93,6 +94,8 @@ def regress_databases(
         for title, encoder in encoders.items():
             log.info("Features of %d images of %s, encoder %s", len(database.table), name, title)
             features = database_features(encoder, database, cfg)
+            if encoder is next(iter(encoders.values())):
+                _show_manifold(features, database, name, logger)
             for share in sides:
                 results[share][name][title] = regress(
                     features,
@@ -156,6 +159,14 @@ def _as_published(encoder: Encoder, cfg: DictConfig) -> bool:
     five_crops = (cfg.features.crop_size, cfg.features.crops) == (224, 5)
     as_usual = (cfg.ridge.standardise, cfg.ridge.per_crop, cfg.regression.full_reference) == (False, True, False)
     return encoder.name == "resnet50" and five_crops and as_usual
+
+
+@rank_zero_only
+def _show_manifold(features: Array, database: Database, name: str, logger: RunLogger) -> None:
+    """Log a quick look at the feature space of the centre crop; `arniqa_pl.manifold` takes the time for a good one."""
+    layouts = {dim: principal_components(np.asarray(features[:, 0]), dim) for dim in (2, 3)}
+    figure = figures.manifold_figure(layouts, database.table, f"{database.name}, principal components of the features")
+    logger.log_figure(figure, f"figures/{name}_manifold.png")
 
 
 @rank_zero_only

@@ -12,6 +12,8 @@ from typing import Any
 
 from arniqa_pl.errors import InputError
 
+JOURNAL = "tracking.jsonl"
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -56,7 +58,7 @@ class Story:
 
 
 class Journal:
-    """A run's records in the order in which they were made, a line of JSON each, in its folder's `tracking.jsonl`.
+    """A run's records in the order in which they were made, a line of JSON each, in its folder's `JOURNAL`.
 
     Lines are only ever added. The first one says which run this is; each later one holds one of `params`, `tags`,
     `metrics` with their `step`, `artifact` with the `folder` it goes to, `dataset`, or `status`; and the `time`, in
@@ -65,7 +67,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.file = folder / "tracking.jsonl"
+        self.file = folder / JOURNAL
         self._sent_file = folder / "tracking.sent"
 
     def start(self, **facts: Any) -> None:
