@@ -1,4 +1,4 @@
-"""What a composed config has to hold before anything is built from it: values of the right types, targets we know."""
+"""Where the configs are, and what one has to hold before anything is built from it: right types, known targets."""
 
 import inspect
 import types
@@ -11,6 +11,10 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from arniqa_pl.errors import InputError
+
+PACKAGE = Path(__file__).resolve().parent
+# An installed wheel carries the configs inside the package; a checkout has them at its top.
+CONFIG_DIR = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
 
 TRUSTED = (
     "arniqa_pl.",

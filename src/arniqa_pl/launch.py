@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from arniqa_pl import jobs, sweeps
-from arniqa_pl.composition import check_types
+from arniqa_pl.composition import CONFIG_DIR, check_types
 from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
 from arniqa_pl.pages.run import write_page
@@ -31,10 +31,6 @@ from arniqa_pl.tracking.logger import RunLogger
 from arniqa_pl.tracking.privacy import anonymous
 
 log = logging.getLogger(__name__)
-
-PACKAGE = Path(__file__).resolve().parent
-# An installed wheel carries the configs inside the package; a checkout has them at its top.
-CONFIG_DIR = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
 
 
 def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
@@ -158,7 +154,9 @@ def tracked_run(cfg: DictConfig, encoder: str | None = None) -> Iterator[RunLogg
         if not logger.resumed:
             settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
             logger.log_hyperparams(settings)
-            logger.log_text(OmegaConf.to_yaml(OmegaConf.create(anonymous(settings))), "config.yaml")
+            # As it was composed, with what refers to other settings or to the run's folder: it can be run again.
+            composed = anonymous(OmegaConf.to_container(cfg))
+            logger.log_text(OmegaConf.to_yaml(OmegaConf.create(composed)), "config.yaml")
             logger.set_tags(origin(cfg) | ({"encoder": encoder} if encoder else {}))
         logger.set_tags({f"version.{name}": version for name, version in versions().items()})
         logger.set_tags({f"machine.{name}": fact for name, fact in machine().items()})
@@ -181,8 +179,12 @@ def log_dataset(logger: RunLogger, name: str, table: pd.DataFrame, root: Path | 
     """
     from mlflow.data.pandas_dataset import from_pandas
 
+    source = str(root.resolve()) if isinstance(root, Path) else root
+    logger.log_dataset(from_pandas(table.astype(str), source=source, name=name, digest=digest(table, root)), context)
+
+
+def digest(table: pd.DataFrame, root: Path | str) -> str:
+    """Return what tells data sets apart: a hash of every path, file size and further column of `log_dataset`."""
     if "bytes" not in table:
         table = table.assign(bytes=[(Path(root) / image).stat().st_size for image in table["image"]])
-    digest = hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]
-    source = str(root.resolve()) if isinstance(root, Path) else root
-    logger.log_dataset(from_pandas(table.astype(str), source=source, name=name, digest=digest), context)
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]

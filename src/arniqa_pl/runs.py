@@ -1,6 +1,7 @@
 """A run is a folder and an MLflow run of the same contents: how it is found and continued."""
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
@@ -75,21 +76,37 @@ def resumed(cfg: DictConfig) -> DictConfig:
     if not (started / "config.yaml").is_file():
         raise InputError(f"Wanted a run of arniqa_pl.train in {folder}, found no .hydra/config.yaml in it.")
     saved = cast(DictConfig, OmegaConf.load(started / "config.yaml"))
-    overrides = set(cast(list[str], OmegaConf.to_container(OmegaConf.load(started / "overrides.yaml"))))
-    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
-        key, line = override.key_or_group, override.input_line
-        if key == "resume" or line in overrides:
-            continue
-        if OmegaConf.select(saved, key) is None or isinstance(OmegaConf.select(saved, key), DictConfig):
-            raise InputError(
-                f"Wanted single values to change in the run {folder}, found {line}, with which it was not started: "
-                "leave it out, or start a new run."
-            )
-        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+    overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(started / "overrides.yaml")))
+    change(saved, cfg, known=overrides, run=f"run {folder}")
     with open_dict(saved):
         saved.resume = str(cfg.resume)
         saved.paths.run_dir = str(folder)
     return saved
+
+
+def change(saved: DictConfig, cfg: DictConfig, known: Collection[str], run: str) -> None:
+    """Put single values of this command line on top of the config of another run.
+
+    Args:
+        saved: the other run's config, which is changed.
+        cfg: of this command line.
+        known: options that the other run was started with.
+        run: what to call it.
+
+    Raises:
+        InputError: an option is not a single value of the other config.
+
+    """
+    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
+        key, line = override.key_or_group, override.input_line
+        if key in ("resume", "reproduce") or line in known:
+            continue
+        if OmegaConf.select(saved, key) is None or isinstance(OmegaConf.select(saved, key), DictConfig):
+            raise InputError(
+                f"Wanted single values to change in the {run}, found {line}, with which it was not started: "
+                "leave it out, or start a new run."
+            )
+        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
 
 
 def mlflow_run_id(folder: Path) -> str | None:
