@@ -45,8 +45,6 @@ def run_job(cfg: DictConfig, run: Callable[[DictConfig], Any]) -> Any:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     if not (folder.parent / SWEEP).exists():
-        if resumes(cfg):
-            raise InputError("Wanted the folder or the id of a run as resume; true continues a sweep: add -m.")
         return run(cfg)
     swept = read(folder.parent / SWEEP)["swept"]
     overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))

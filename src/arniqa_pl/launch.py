@@ -52,9 +52,12 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
                 logging.getLogger().setLevel(logging.WARNING)
             try:
                 return jobs.run_job(cfg, checked)
-            except InputError as error:
+            except (InputError, InstantiationException) as error:
+                cause = error.__cause__ if isinstance(error, InstantiationException) else error
+                if not isinstance(cause, InputError):
+                    raise
                 # The one kind of exception that Hydra prints without a traceback; it exits with 1 all the same.
-                raise CompactHydraException(str(error)) from error
+                raise CompactHydraException(str(cause)) from cause
             except SIGTERMException as stop:
                 raise SystemExit(128 + signal.SIGTERM) from stop
             except (KeyboardInterrupt, SystemExit):

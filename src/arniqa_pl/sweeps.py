@@ -105,7 +105,7 @@ def continued(arguments: Sequence[str]) -> list[str]:
         InputError: the command line does not say which sweep, or there is none.
 
     """
-    if "resume=true" not in arguments:
+    if "resume=true" not in map(str.lower, arguments):
         return list(arguments)
     folders = [each.partition("=")[2].strip("'\"") for each in arguments if each.startswith("hydra.sweep.dir=")]
     if not folders or not (Path(folders[-1]) / SWEEP).is_file():
@@ -114,7 +114,8 @@ def continued(arguments: Sequence[str]) -> list[str]:
             "say -m hydra.sweep.dir=<folder> resume=true (a single run continues with resume=<its folder>)."
         )
     started = read(Path(folders[-1]) / SWEEP)["arguments"]
-    return started + [each for each in arguments if each not in started]
+    flags = [each for each in arguments if each.startswith("-")]  # which have to come first
+    return flags + started + [each for each in arguments if each not in (*flags, *started)]
 
 
 def compare(folder: Path, config: DictConfig) -> list[str]:

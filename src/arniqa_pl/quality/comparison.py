@@ -37,7 +37,7 @@ def jobs_frame(jobs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> pd.Dat
             OBJECTIVE: _number(job["objective"]),
             **{name: _number(job["metrics"].get(name)) for name in measures},
             "minutes": _number(job["minutes"]),
-            "error": (job["error"] or "").partition("\n")[0].replace("|", "/"),
+            "error": " ".join((job["error"] or "").replace("|", "/").split()),
         }
         for job in jobs
     ]
