@@ -7,11 +7,13 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from arniqa_pl.composition import CONFIG_DIR
 from arniqa_pl.errors import InputError
 from arniqa_pl.reproduction import reproduced, tell_differences
-from arniqa_pl.sweeps import continued
+from arniqa_pl.sweeps import SweepRecord, continued
 from tests.test_configs import composed
 from tests.test_entries import TINY, run
 
@@ -105,6 +107,13 @@ def test_the_sweep_that_continues_has_to_be_named(tmp_path):
     assert continued(["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
 
 
+def test_a_sweeper_that_would_look_for_the_worst_is_refused():
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", ["hydra/sweeper=optuna"], return_hydra_config=True)
+    with pytest.raises(SystemExit, match=r"found hydra\.sweeper\.direction=minimize: say hydra/sweeper=tune"):
+        SweepRecord().on_multirun_start(cfg)
+
+
 def test_optuna_asks_and_joblib_gives_each_job_a_process_and_each_device_one(swept, replicas):
     folder, _ = swept
     data = (f"paths.data_dir={replicas}", f"photos.source={replicas}/KADID10K/images")
@@ -113,7 +122,7 @@ def test_optuna_asks_and_joblib_gives_each_job_a_process_and_each_device_one(swe
         "train",
         *SWEEP,
         *data,
-        "hydra/sweeper=optuna",
+        "hydra/sweeper=tune",
         "hydra.sweeper.n_trials=1",
         "hydra/launcher=joblib",
         "hydra.launcher.n_jobs=1",
@@ -152,7 +161,8 @@ def test_a_run_again_has_the_same_metrics_to_the_last_digit(swept):
     folder, _ = swept
     first = children(folder)[1]["degradation.max_distortions=1"]
     output = run(folder, "train", f"reproduce={first.info.run_id}", "hydra.run.dir=runs/again")
-    assert "Source, versions, machine and data are as they were" in output
+    assert "Reproducing degradation.max_distortions=1" in output
+    assert not [line for line in re.findall("Differs: .*", output) if "git.commit" not in line]
 
     def metrics(file: Path) -> list[dict[str, float]]:
         rows = [json.loads(line) for line in file.read_text().splitlines()]

@@ -34,6 +34,12 @@ class SweepRecord(Callback):
         """Write down what is swept, and open the sweep's run, unless it continues."""
         with _told():
             folder = Path(config.hydra.sweep.dir)
+            direction = config.hydra.sweeper.get("direction")
+            if getattr(direction, "name", direction) == "minimize":
+                raise InputError(
+                    "Wanted a sweeper that maximises the SRCC, found hydra.sweeper.direction=minimize: say "
+                    "hydra/sweeper=tune, which is Optuna's with the right settings."
+                )
             if resumes(config):
                 return
             if (folder / SWEEP).exists():

@@ -137,7 +137,7 @@ def _parallel(jobs: pd.DataFrame, settings: Sequence[str]) -> Figure:
     for line, objective in zip(np.transpose(heights), jobs[OBJECTIVE], strict=True):
         panel.plot(line, color=colormaps["viridis"](scale(objective)), alpha=0.8)
     panel.set_xticks(range(len(settings) + 1), [*settings, OBJECTIVE])
-    panel.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.2, len(settings) + 0.5))
+    panel.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.5, len(settings) + 0.5))
     panel.spines[:].set_visible(False)
     return figure
 
