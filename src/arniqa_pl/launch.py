@@ -169,6 +169,7 @@ def tracked_run(cfg: DictConfig, encoder: str | None = None) -> Iterator[RunLogg
         logger.log_artifact(write_page(logger.folder))
 
 
+@rank_zero_only
 def log_dataset(logger: RunLogger, name: str, table: pd.DataFrame, root: Path | str, context: str) -> None:
     """Record which rows a run saw: a digest of every path, file size and further column.
 

@@ -1,4 +1,4 @@
-"""python -m arniqa_pl.report runs=<run>,<run>, or experiment=<name>: runs side by side, as Markdown and HTML.
+"""python -m arniqa_pl.report runs=<run>,<run>, or name=<MLflow experiment>: runs side by side, as Markdown and HTML.
 
 python -m arniqa_pl.report send [runs=<folder>,<folder>]: send what a tracking server has not got yet.
 """
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 @launch.entry("report", lists=("runs",))
 def compare(cfg: DictConfig) -> None:
     """Tabulate some runs, or all of an experiment."""
-    if bool(cfg.runs) == bool(cfg.experiment):
-        raise InputError("Wanted runs to compare, or an experiment: give runs=<folder or id>,… or experiment=<name>.")
+    if bool(cfg.runs) == bool(cfg.name):
+        raise InputError("Wanted runs to compare, or all of an experiment: give runs=<folder or id>,… or name=<name>.")
     uri = cfg.logger.tracking_uri
-    if cfg.experiment:
-        title, stories = f"Runs of {cfg.experiment}", read_experiment(cfg.experiment, uri)
+    if cfg.name:
+        title, stories = f"Runs of {cfg.name}", read_experiment(cfg.name, uri)
     else:
         given = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs
         title = "Runs side by side"
@@ -44,18 +44,19 @@ def send(cfg: DictConfig) -> None:
     """Send runs, or whatever is not sent below the runs' folder."""
     given = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs
     folders = [Path(run) for run in given] or sorted(file.parent for file in Path(cfg.paths.runs_dir).rglob(JOURNAL))
+    servers = {journal: cfg.tracking_uri or journal.facts()["tracking_uri"] for journal in map(Journal, folders)}
+    left = [journal for journal in servers if cfg.tracking_uri or journal.unsent()]
     prepare_client()
     failed = []
-    journals = [journal for journal in map(Journal, folders) if cfg.tracking_uri or journal.unsent()]
-    for journal in journals:
+    for journal in left:
         try:
-            deliver(journal, cfg.tracking_uri or journal.facts()["tracking_uri"])
+            deliver(journal, servers[journal])
             log.info("Sent %s", journal.folder)
         except Exception as error:  # of whichever client library
             failed.append(f"{journal.folder}: {brief(error)}")
     if failed:
-        raise InputError(f"Wanted to send {len(journals)} runs, {len(failed)} did not arrive:\n" + "\n".join(failed))
-    if not journals:
+        raise InputError(f"Wanted to send {len(left)} runs, {len(failed)} did not arrive:\n" + "\n".join(failed))
+    if not left:
         log.info("Everything was sent before.")
 
 

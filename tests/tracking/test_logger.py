@@ -9,11 +9,14 @@ import time
 
 import mlflow
 import pandas as pd
+import pytest
 from matplotlib.figure import Figure
 from mlflow.data.pandas_dataset import from_pandas
 
+from arniqa_pl.errors import InputError
 from arniqa_pl.tracking import Journal, RunLogger
 from arniqa_pl.tracking.delivery import deliver
+from arniqa_pl.tracking.store import read_experiment, read_run
 
 
 def tell(logger: RunLogger) -> None:
@@ -52,11 +55,28 @@ def test_everything_arrives_and_sending_it_again_changes_nothing(new_logger, sto
             "results.json",
             "figures",
         }
-        assert client.load_table(run.info.experiment_id, ["results.json"])["srcc"].tolist() == [0.5]
+        assert client.load_table(run.info.experiment_id, "results.json")["srcc"].tolist() == [0.5]
         (data,) = run.inputs.dataset_inputs
         assert (data.dataset.name, data.dataset.digest, data.tags[0].value) == ("photos", "abc", "train")
         (tmp_path / "run/tracking.sent").unlink()  # as if the process had been killed before it could note anything
         deliver(logger.journal, store)
+
+
+def test_runs_are_read_back_as_they_were_told(new_logger, store, tmp_path):
+    logger = new_logger()
+    with logger.recording():
+        tell(logger)
+    told = logger.journal.story()
+    (read,) = read_experiment(tmp_path.name, store)
+    assert read == read_run(logger.journal.sent().run_id, store)
+    assert (read.name, read.experiment, read.status) == (told.name, told.experiment, told.status)
+    assert read.params == told.params
+    assert read.tags.items() >= told.tags.items()
+    assert read.metrics["train/loss"][-1][1] == told.metrics["train/loss"][-1][1]
+    with pytest.raises(InputError, match=rf"found none: name another one of .*{tmp_path.name}"):
+        read_experiment("gone", store)
+    with pytest.raises(InputError, match=r"or the id of an MLflow run on .*, got gone"):
+        read_run("gone", store)
 
 
 def test_a_run_that_fails_is_marked_as_failed(new_logger, store, tmp_path):

@@ -5,10 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from arniqa_pl.runs import run_folder
 from arniqa_pl.tracking import Journal
@@ -28,28 +32,42 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    yield server
-    server.kill()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="module")
-def jane(home, server) -> dict[str, str]:
-    # Weights and font lists stay where they are: a new home would have them fetched and made anew.
-    caches = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-    return {"HOME": str(home), "LOGNAME": "jane", "USER": "jane", "XDG_CACHE_HOME": caches}
+def jane(home) -> dict[str, str]:
+    return {"HOME": str(home), "LOGNAME": "jane_doe", "USER": "jane_doe"}
 
 
 @pytest.fixture(scope="module")
-def printed(home, server, jane, small_data) -> str:
+def data(home) -> Path:
+    """A folder of 24 images, six of each of four photographs, and their scores in own.csv."""
+    folder, random = home / "data", np.random.default_rng(0)
+    folder.mkdir()
+    rows = []
+    for number in range(24):
+        pixels = random.integers(0, 255, (80, 80, 3)) * (number % 6 + 1) // 6
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:02}.png")
+        rows.append({"image": f"{number:02}.png", "score": number % 6, "group": number // 6})
+    pd.DataFrame(rows).to_csv(folder / "own.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def printed(home, server, jane, data) -> str:
     """What a training run printed during which the server was killed; it is running again now."""
-    with_password = server.uri.replace("://", "://jane:s3cret@")
-    (home / "data").symlink_to(small_data)
+    with_password = server.uri.replace("://", "://jane_doe:s3cret_word@")
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "arniqa_pl.train", "experiment=demo", "hydra.run.dir=runs/first", *TINY),
             *("logger=mlflow_server", f"logger.tracking_uri={with_password}", "logger.patience=5"),
-            *("trainer.max_epochs=1", f"paths.data_dir={home}/data", f"photos.source={home}/data/KADID10K/images"),
+            *("trainer.max_epochs=1", "encoder.weights=none", "database=csv", f"databases.csv.path={data}/own.csv"),
+            *(f"paths.data_dir={data}", f"photos.source={data}"),
         ],
         cwd=home / "work",
         env=os.environ | jane,
@@ -59,9 +77,9 @@ def printed(home, server, jane, small_data) -> str:
     )
     journal = Journal(home / "work/runs/first")
     while process.poll() is None and not (journal.file.exists() and journal.sent() and journal.sent().position):
-        pass
+        time.sleep(0.05)
     server.kill()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     server.start()
     return output
@@ -93,14 +111,14 @@ def test_afterwards_everything_is_on_the_server(home, server, tracked):
     assert tracked.data.params == story.params
     assert tracked.data.tags.items() >= story.tags.items()
     assert set(tracked.data.metrics) == set(story.metrics)
-    for name in ("train/loss", "val/srcc", "test/kadid10k/srcc"):
+    for name in ("train/loss", "val/srcc", "test/csv/srcc"):
         assert [(each.step, each.value) for each in client.get_metric_history(tracked.info.run_id, name)] == [
             pytest.approx(point) for point in story.metrics[name]
         ]
     folders = ("", "figures", "scorers")
     there = {item.path for folder in folders for item in client.list_artifacts(tracked.info.run_id, folder)}
-    assert {"report.html", "results.md", "figures/degraded_pairs.png", "scorers/kadid10k.safetensors"} <= there
-    assert {each.dataset.name for each in tracked.inputs.dataset_inputs} == {"pristine", "kadid10k"}
+    assert {"report.html", "results.md", "figures/degraded_pairs.png", "scorers/csv.safetensors"} <= there
+    assert {each.dataset.name for each in tracked.inputs.dataset_inputs} == {"pristine", "csv"}
 
 
 def test_nothing_on_the_server_tells_who_ran_it_where(home, server, tracked, tmp_path):
@@ -109,7 +127,7 @@ def test_nothing_on_the_server_tells_who_ran_it_where(home, server, tracked, tmp
     for name in ("config.yaml", "report.html", "results.md"):
         texts.append(Path(client.download_artifacts(tracked.info.run_id, name, str(tmp_path))).read_text())
     for text in texts:
-        assert not re.search(rf"{home}|jane|s3cret", text)
+        assert not re.search(rf"{home}|jane_doe|s3cret_word", text)
     assert tracked.data.params["paths/data_dir"] == "$HOME/data"
     assert tracked.data.tags["run_dir"] == "$HOME/work/runs/first"
 
@@ -121,9 +139,20 @@ def test_a_runs_folder_is_found_by_its_id(home, server, tracked, monkeypatch):
 
 def test_runs_are_found_by_their_tags(server, tracked):
     client = mlflow.MlflowClient(server.uri)
-    for tag, value in {"stage": "train", "encoder": "mobilenet_v2", "database": "kadid10k"}.items():
+    for tag, value in {"stage": "train", "encoder": "mobilenet_v2", "database": "csv"}.items():
         (found,) = client.search_runs([tracked.info.experiment_id], f"tags.{tag} = '{value}'")
         assert found.info.run_id == tracked.info.run_id
+
+
+def test_a_run_is_compared_by_its_folder_and_by_its_id(home, server, jane, tracked):
+    work, name = home / "work", f"demo / {tracked.info.run_name}"
+    both = f"runs=runs/first,{tracked.info.run_id}"
+    output = run(work, "report", both, "output=both", f"logger.tracking_uri={server.uri}", **jane)
+    assert "both.html" in output
+    assert output.count(name) == 2
+    result = f"{tracked.data.metrics['test/csv/srcc']:.3f}"
+    lines = [line for line in (work / "both.md").read_text().splitlines() if line.startswith(f"| {name} |")]
+    assert [result in line for line in lines[:2]] == [True, True]
 
 
 def test_sending_fails_where_the_server_is_away(home, server, jane, tracked):

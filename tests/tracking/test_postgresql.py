@@ -42,10 +42,10 @@ def postgresql() -> Iterator[str]:
 @pytest.mark.parametrize("through_server", [False, True])
 def test_everything_arrives(through_server, postgresql, new_logger, tmp_path):
     server = Server(tmp_path, backend=postgresql)
-    if through_server:
-        server.start()
     uri = server.uri if through_server else postgresql
     try:
+        if through_server:
+            server.start()
         logger = new_logger(tracking_uri=uri, artifact_location=None if through_server else str(tmp_path / "artifacts"))
         with logger.recording():
             tell(logger)

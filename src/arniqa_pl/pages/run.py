@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from arniqa_pl.pages.layout import cell, drawing, page_table, picture, render
 from arniqa_pl.quality.figures import COLORS
@@ -61,7 +62,8 @@ def _facts(story: Story) -> dict[str, str]:
     found = {name: tags.get(name, "") for name in ("stage", "encoder", "database")}
     found["revision"] = tags.get("mlflow.source.git.commit", "")[:9]
     found["minutes"] = f"{story.metrics['minutes'][-1][1]:.1f}" if "minutes" in story.metrics else ""
-    found["on"] = tags.get("machine.gpu", "none") if tags.get("machine.gpu") != "none" else tags["machine.processor"]
+    gpu = tags.get("machine.gpu", "none")
+    found["on"] = tags.get("machine.processor", "") if gpu == "none" else gpu
     return {name: value for name, value in found.items() if value}
 
 
@@ -102,7 +104,8 @@ def _data(story: Story) -> pd.DataFrame:
 
 def curve_figure(story: Story) -> Figure | None:
     """Draw everything that was logged along the training, a panel each; None: nothing was."""
-    names = [name for name, points in story.metrics.items() if name.startswith(("train/", "val/")) and len(points) > 1]
+    logged = {name for name, points in story.metrics.items() if len(points) > 1} - {"train/minutes_left"}
+    names = [name for name in logged if name.startswith(("train/", "val/"))]
     names.sort(key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
     if not names:
         return None
@@ -116,6 +119,7 @@ def curve_figure(story: Story) -> Figure | None:
         panel.set_title(name, fontsize=10, loc="left")
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(color="#e2e8f0", linewidth=0.6)
     for panel in panels[len(names) :]:
         panel.set_visible(False)

@@ -1,5 +1,6 @@
 """The way of a journal to an MLflow server, or into MLflow's SQLite file."""
 
+import fcntl
 import logging
 import os
 import threading
@@ -34,6 +35,23 @@ def prepare_client() -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
+def connect(tracking_uri: str) -> Any:
+    """Return a client of a server or a SQLite file.
+
+    Of several processes that find no SQLite file, one creates it and the others wait: MLflow lets them all create it,
+    and leaves a file that nobody can open.
+    """
+    from mlflow import MlflowClient
+
+    if not tracking_uri.startswith("sqlite:///"):
+        return MlflowClient(tracking_uri)
+    file = Path(tracking_uri.removeprefix("sqlite:///") + ".lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return MlflowClient(tracking_uri)
+
+
 def deliver(journal: Journal, tracking_uri: str) -> None:
     """Send what the server has not got yet; what it has got is noted as it goes.
 
@@ -44,9 +62,7 @@ def deliver(journal: Journal, tracking_uri: str) -> None:
         Exception: the server is away, or had no answer; which one depends on the client library.
 
     """
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri)
+    client = connect(tracking_uri)
     with journal.sole_sender():
         sent = _run_on_server(client, journal, anonymous(tracking_uri))
         for position, records in _portions(journal.read(sent.position)):
@@ -188,7 +204,8 @@ class Courier(threading.Thread):
     def close(self, patience: float) -> None:
         """Wait for the last delivery, while there is progress at least every so many seconds."""
         self._closing.set()
-        before = None
-        while self.is_alive() and (before is None or self.journal.sent() != before):
+        while self.is_alive():
             before = self.journal.sent()
             self.join(patience)
+            if self.journal.sent() == before:
+                return

@@ -88,9 +88,9 @@ class RunLogger(Logger):
         return self.experiment_name
 
     @property
-    def version(self) -> str:
-        """The name of the run's folder."""
-        return self.folder.name
+    def version(self) -> None:
+        """None: a run's folder needs no number within it."""
+        return None
 
     @contextmanager
     def recording(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from arniqa_pl.errors import InputError
-from arniqa_pl.tracking.delivery import brief, prepare_client
+from arniqa_pl.tracking.delivery import brief, connect, prepare_client
 from arniqa_pl.tracking.journal import Story
 from arniqa_pl.tracking.privacy import anonymous
 
@@ -16,10 +16,9 @@ def read_run(run_id: str, tracking_uri: str) -> Story:
 
     """
     prepare_client()
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(tracking_uri)
+    client = connect(tracking_uri)
     try:
         run = client.get_run(run_id)
         experiment = client.get_experiment(run.info.experiment_id)
@@ -39,10 +38,9 @@ def read_experiment(name: str, tracking_uri: str) -> list[Story]:
 
     """
     prepare_client()
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(tracking_uri)
+    client = connect(tracking_uri)
     try:
         experiment = client.get_experiment_by_name(name)
         runs = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"]) if experiment else []
