@@ -9,38 +9,21 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning_utilities.core.rank_zero import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
+from arniqa_pl import jobs
+from arniqa_pl.composition import CONFIG_DIR, check_types
 from arniqa_pl.errors import InputError
 
 log = logging.getLogger(__name__)
-
-PACKAGE = Path(__file__).resolve().parent
-# An installed wheel carries the configs inside the package; a checkout has them at its top.
-CONFIG_DIR = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
-# database=all: every published one, so every one that has a config, but for the user's own table.
-PUBLISHED = sorted({file.stem for file in (CONFIG_DIR / "database").glob("*.yaml")} - {"csv"})
-ConfigStore.instance().store("all", {"defaults": PUBLISHED}, group="database", package="_global_")
-
-
-def _session_dir(*arguments: Any) -> str:
-    from arniqa_pl.runs import session_dir
-
-    return session_dir(*arguments)
-
-
-OmegaConf.register_new_resolver("session_dir", _session_dir, replace=True)
 
 
 def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
@@ -61,11 +44,13 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             if getattr(rank_zero_only, "rank", 0):  # Lightning, if imported, starts the command again for each device
                 logging.getLogger().setLevel(logging.WARNING)
             try:
-                refuse_shared_process(cfg)
-                return command(cfg)
-            except InputError as error:
+                return jobs.run_job(cfg, checked)
+            except (InputError, InstantiationException) as error:
+                cause = error.__cause__ if isinstance(error, InstantiationException) else error
+                if not isinstance(cause, InputError):
+                    raise
                 # The one kind of exception that Hydra prints without a traceback; it exits with 1 all the same.
-                raise CompactHydraException(str(error)) from error
+                raise CompactHydraException(str(cause)) from cause
             except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
                 key = str(error).splitlines()[0].rpartition(" ")[2]  # OmegaConf's first line ends with it
                 raise CompactHydraException(f"Wanted {key}=…, which has no default: add it to the command.") from None
@@ -75,7 +60,16 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
                 log.warning("Stopped before the end; what was finished is kept.")
                 raise
 
+        def checked(cfg: DictConfig) -> Any:
+            if HydraConfig.get().overrides.task:
+                check_types(cfg, hydra.compose(config_name))
+            return command(cfg)
+
         def command_line() -> Any:
+            try:
+                sys.argv[1:] = jobs.continued(sys.argv[1:])
+            except InputError as error:
+                raise SystemExit(str(error)) from error
             if not {"-m", "--multirun"} & set(sys.argv):
                 sys.argv[1:] = [as_list(argument, lists) for argument in sys.argv[1:]]
             return run()
@@ -116,29 +110,6 @@ def as_list(argument: str, keys: Collection[str]) -> str:
         return argument
     quoted = [each.replace("\\", "\\\\").replace('"', '\\"') for each in value.split(",")]
     return f"{key}=[" + ",".join(f'"{each}"' for each in quoted) + "]"
-
-
-def refuse_shared_process(cfg: DictConfig) -> None:
-    """Refuse a sweep whose jobs run in this process while each wants to start more processes like it.
-
-    Raises:
-        InputError: says which ways work.
-
-    """
-    if HydraConfig.get().mode != RunMode.MULTIRUN or "trainer" not in cfg:
-        return
-    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-
-    launcher = instantiate(cfg.trainer)(logger=False, enable_checkpointing=False).strategy.launcher
-    shares = isinstance(launcher, _SubprocessScriptLauncher)
-    if shares and not launcher.cluster_environment.creates_processes_externally:
-        raise InputError(
-            f"Wanted a process of its own for each job of a sweep over {launcher.num_processes} devices, found Hydra's "
-            f"launcher {HydraConfig.get().runtime.choices['hydra/launcher']}, from which Lightning would start the "
-            "whole sweep again on each device. Start the jobs one by one (for seed in 1 2 3; do python -m … "
-            "seed=$seed; done), or let SLURM start them: hydra/launcher=submitit_slurm with "
-            "hydra.launcher.tasks_per_node=<devices>."
-        )
 
 
 def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:

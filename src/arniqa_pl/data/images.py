@@ -77,9 +77,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the image files below a folder, relative to it, sorted: the same list on every machine; none if it is not there.
+    """Return the image files below a folder, relative to it, sorted: the same list on every machine.
 
-    A link that leads nowhere is listed too: whoever reads it says so. One to a pipe or a device is not: nobody could.
+    A folder that is not there has none. A link that leads nowhere is listed too: whoever reads it says so. One to a
+    pipe or a device is not: nobody could.
     """
     return list(walk_images(folder)) if folder.is_dir() else []
 
