@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
 from hydra.utils import instantiate
 from lightning_utilities.core.rank_zero import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from arniqa_pl import jobs
@@ -24,6 +25,19 @@ from arniqa_pl.composition import CONFIG_DIR, check_types
 from arniqa_pl.errors import InputError
 
 log = logging.getLogger(__name__)
+
+# database=all: every published one, so every one that has a config, but for the user's own table.
+PUBLISHED = sorted({file.stem for file in (CONFIG_DIR / "database").glob("*.yaml")} - {"csv"})
+ConfigStore.instance().store("all", {"defaults": PUBLISHED}, group="database", package="_global_")
+
+
+def _session_dir(*arguments: Any) -> str:
+    from arniqa_pl.runs import session_dir
+
+    return session_dir(*arguments)
+
+
+OmegaConf.register_new_resolver("session_dir", _session_dir, replace=True)
 
 
 def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
