@@ -24,6 +24,8 @@ ROOTS = (
     "prepare_photos",
     "prepare_shards",
     "distort",
+    "report",
+    "report_send",
 )
 OPTIONS = sorted(
     (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem)

@@ -3,9 +3,7 @@
 import ctypes
 import functools
 import hashlib
-import importlib.metadata
 import logging
-import platform
 import signal
 import sys
 import time
@@ -27,9 +25,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
+from arniqa_pl.data.check import require_sound
 from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
-from arniqa_pl.runs import mlflow_run_id
+from arniqa_pl.pages.run import write_page
+from arniqa_pl.provenance import machine, origin, versions
+from arniqa_pl.tracking.logger import RunLogger
+from arniqa_pl.tracking.privacy import anonymous
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +134,7 @@ def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
     """Instantiate configs by name; what is wrong with any of them is told at once, not one run at a time.
 
     Raises:
-        InputError: joins the messages of all that could not be built, or are databases without all their images.
+        InputError: joins the messages of all that could not be built, or are databases with missing images or a fault.
 
     """
     built, errors = {}, []
@@ -140,7 +142,7 @@ def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
         try:
             built[name] = read_input(config)
             if isinstance(built[name], Database):
-                built[name].require_images()
+                require_sound(built[name].require_images())
         except InputError as error:
             errors.append(str(error))
     if errors:
@@ -159,58 +161,51 @@ def read_input(config: DictConfig) -> Any:
 
 
 @contextmanager
-def tracked_run(cfg: DictConfig) -> Iterator[Any]:
-    """Open the MLflow run of this command and record what it takes to repeat it.
+def tracked_run(cfg: DictConfig, encoder: str | None = None) -> Iterator[RunLogger]:
+    """Open the tracked run of this command and record what it takes to repeat it; end it with a page of its results.
+
+    Args:
+        cfg: of the command.
+        encoder: whose features this is about, for people who look for runs by it.
 
     Yields:
-        Lightning's MLFlowLogger. The run ends FINISHED, or FAILED if an exception leaves the block.
+        The logger. The run ends FINISHED, or FAILED if an exception leaves the block.
 
     """
-    import mlflow  # takes seconds: commands that do not track must not pay for it
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # after the import, which sets it to INFO
-    Path(cfg.paths.runs_dir).mkdir(parents=True, exist_ok=True)
-    resumed = mlflow_run_id(Path(cfg.paths.run_dir)) if cfg.get("resume") else None
-    logger = instantiate(cfg.logger, run_name=Path(cfg.paths.run_dir).name, run_id=resumed)
+    logger = instantiate(cfg.logger, run_name=Path(cfg.paths.run_dir).name, resume=bool(cfg.get("resume")))
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         yield logger
         return
-    mlflow.set_tracking_uri(cfg.logger.tracking_uri)
-    with mlflow.start_run(run_id=logger.run_id, log_system_metrics=True):
-        if resumed is None:
+    with logger.recording():
+        if not logger.resumed:
             settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
             logger.log_hyperparams(settings)
-            mlflow.log_dict(settings, "config.yaml")
-            mlflow.set_tag("run_dir", str(Path(cfg.paths.run_dir).resolve()))
-        mlflow.set_tags({f"version.{name}": version for name, version in versions().items()})
+            logger.log_text(OmegaConf.to_yaml(OmegaConf.create(anonymous(settings))), "config.yaml")
+            logger.set_tags(origin(cfg) | ({"encoder": encoder} if encoder else {}))
+        logger.set_tags({f"version.{name}": version for name, version in versions().items()})
+        logger.set_tags({f"machine.{name}": fact for name, fact in machine().items()})
         started = time.monotonic()
         yield logger
-        mlflow.log_metric("minutes", (time.monotonic() - started) / 60)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python, of this package, and of what it computes with."""
-    packages = ("arniqa_pl", "torch", "torchvision", "lightning", "kornia", "numpy", "pillow", "scikit-learn")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+        logger.log_metrics({"minutes": (time.monotonic() - started) / 60})
+        logger.log_artifact(write_page(logger.folder))
 
 
 @rank_zero_only
-def log_dataset(name: str, table: pd.DataFrame, root: Path | str, context: str) -> None:
-    """Record on the active MLflow run which rows it saw: a digest of every path, file size and further column.
+def log_dataset(logger: RunLogger, name: str, table: pd.DataFrame, root: Path | str, context: str) -> None:
+    """Record which rows a run saw: a digest of every path, file size and further column.
 
     Args:
+        logger: of the run.
         name: what the data set is called.
         table: a row for each image; the column image holds paths relative to root, bytes (if there) their sizes.
         root: folder of the images, or another source with sizes in the table.
         context: what they were used for.
 
     """
-    import mlflow
     from mlflow.data.pandas_dataset import from_pandas
 
     if "bytes" not in table:
         table = table.assign(bytes=[(Path(root) / image).stat().st_size for image in table["image"]])
     digest = hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]
     source = str(root.resolve()) if isinstance(root, Path) else root
-    dataset = from_pandas(table.astype(str), source=source, name=name, digest=digest)
-    mlflow.log_input(dataset, context=context)
+    logger.log_dataset(from_pandas(table.astype(str), source=source, name=name, digest=digest), context)

@@ -1,73 +1,19 @@
-"""A run is a folder and an MLflow run of the same contents: how it is recorded, and how it is found and continued."""
+"""A run is a folder and an MLflow run of the same contents: how it is found and continued."""
 
-import json
 import logging
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import MLFlowLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.restart import LAST, newest_checkpoint
+from arniqa_pl.tracking.journal import Journal
+from arniqa_pl.tracking.privacy import personal
 
 log = logging.getLogger(__name__)
-
-_RUN_ID = "mlflow_run_id"
-
-
-class RunLogger(MLFlowLogger):
-    """Lightning's MLFlowLogger, with `metrics.jsonl` beside the run: a line of JSON for each time it logs.
-
-    A run that continues from its last checkpoint takes some steps again; what they logged already is not logged
-    twice. The JSON lines are then written anew from MLflow, which is the truth, should the two have been parted.
-
-    Args:
-        folder: of the run; it also keeps the MLflow run's id there.
-        run_id: of the MLflow run that is continued; None: a new one.
-        settings: of MLFlowLogger.
-
-    """
-
-    def __init__(self, *, folder: str, run_id: str | None = None, **settings: Any) -> None:
-        super().__init__(run_id=run_id, **settings)
-        self.folder = Path(folder)
-        self._logged: dict[str, int] = {}
-        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / _RUN_ID).write_text(str(self.run_id))
-            (self.folder / "metrics.jsonl").write_text("".join(map(_json_line, self._recall() if run_id else [])))
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log what was not logged at this step before."""
-        new = {key: value for key, value in metrics.items() if step is None or step > self._logged.get(key, -1)}
-        if new:
-            self._logged |= dict.fromkeys(new, step or 0)
-            super().log_metrics(new, step)
-            with (self.folder / "metrics.jsonl").open("a") as stream:
-                stream.write(_json_line({"step": step or 0, **new}))
-
-    def _recall(self) -> list[dict[str, float]]:
-        """Read back what the MLflow run holds: a row for each step."""
-        rows: dict[int, dict[str, float]] = {}
-        client = self.experiment
-        for key in client.get_run(self.run_id).data.metrics:
-            if not key.startswith("system/"):
-                for metric in client.get_metric_history(self.run_id, key):
-                    rows.setdefault(metric.step, {"step": metric.step})[key] = metric.value
-                    self._logged[key] = max(metric.step, self._logged.get(key, -1))
-        return [rows[step] for step in sorted(rows)]
-
-
-def _json_line(row: Mapping[str, float]) -> str:
-    """Return a row as one line; JSON has no word for nan."""
-    return json.dumps({key: value if math.isfinite(value) else None for key, value in row.items()}) + "\n"
 
 
 def session_dir(resume: str | None, fresh: str, now: str, tracking_uri: str) -> str:
@@ -94,7 +40,7 @@ def run_folder(run: str, tracking_uri: str) -> Path:
     import mlflow  # takes seconds
 
     try:
-        folder = Path(mlflow.MlflowClient(tracking_uri).get_run(run).data.tags["run_dir"])
+        folder = Path(personal(mlflow.MlflowClient(tracking_uri).get_run(run).data.tags["run_dir"]))
     except (mlflow.MlflowException, KeyError) as error:
         raise InputError(
             f"Wanted a run's folder, or the id of an MLflow run on {tracking_uri}, found no {run}: look for the folder "
@@ -147,9 +93,9 @@ def resumed(cfg: DictConfig) -> DictConfig:
 
 
 def mlflow_run_id(folder: Path) -> str | None:
-    """Return the id of the MLflow run that a run's folder belongs to, if it got that far."""
-    file = folder / _RUN_ID
-    return file.read_text().strip() if file.is_file() else None
+    """Return the id of the MLflow run that a run's folder belongs to; None: no server has heard of it yet."""
+    sent = Journal(folder).sent()
+    return sent.run_id if sent else None
 
 
 def checkpoint_to_continue(cfg: DictConfig) -> Path | None:

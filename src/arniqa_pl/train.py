@@ -35,11 +35,10 @@ def main(cfg: DictConfig) -> float:
     callbacks = {name: instantiate(callback) for name, callback in cfg.callbacks.items() if callback}
     validation = RidgeValidation(databases, splits, alpha=cfg.ridge.validation_alpha)
 
-    with launch.tracked_run(cfg) as logger:
-        launch.log_dataset("pristine", photos.table(), photos.source, "train")
+    with launch.tracked_run(cfg, encoder.name) as logger:
+        launch.log_dataset(logger, "pristine", photos.table(), photos.source, "train")
         trainer = instantiate(cfg.trainer)(callbacks=[validation, *callbacks.values()], logger=logger)
         trainer.fit(model, data, ckpt_path=runs.checkpoint_to_continue(cfg))
-        logger.experiment.update_run(logger.run_id, status="RUNNING")  # Lightning ended it; the regression is to come
         best = callbacks.get("best")
         # A shortened run (fast_dev_run) keeps no checkpoint.
         trained = load_encoder(best.best_model_path) if best and best.best_model_path else encoder

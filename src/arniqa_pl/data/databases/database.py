@@ -150,11 +150,14 @@ def tabulate(
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if len(wrong):
         raise InputError(
-            f"Wanted a finite number as every score in {root}, found {score.iloc[wrong[0]]} in row {wrong[0] + 1} "
-            f"({len(wrong)} in all): correct the score file."
+            f"Wanted a finite number as every score in {root}, found {str(score.iloc[wrong[0]])!r} in row "
+            f"{wrong[0] + 1} ({len(wrong)} in all): correct the score file."
         )
     if numbers.min() == numbers.max():
-        raise InputError(f"Wanted scores that differ in {root}, found {numbers[0]} in every row.")
+        raise InputError(
+            f"Wanted scores that differ in {root}, found {numbers[0]} in every row: correct the score file, there is "
+            "nothing to learn from it."
+        )
     table = pd.DataFrame(
         {
             "image": image,
