@@ -82,7 +82,7 @@ def test_images_may_lie_anywhere(own_images, tmp_path_factory):
     [
         ({"image": ["a.png"], "mos": [1]}, "found image, mos, so score is missing"),
         ({"image": ["a.png", "b.png"], "score": [1, float("nan")]}, "finite number .* in row 2"),
-        ({"image": ["a.png", "b.png"], "score": [1, "good"]}, "found good in row 2"),
+        ({"image": ["a.png", "b.png"], "score": [1, "good"]}, "found 'good' in row 2"),
         ({"image": ["a.png", None], "score": [1, 2]}, r"an image in every row .* none in row 2 \(1 in all\)"),
         ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [1, "low"]}, r"level of .*csv, found low in row 2"),
         ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [1.5, 2]}, "found 1.5 in row 1"),
