@@ -106,14 +106,6 @@ def test_a_run_whose_second_rank_dies_ends_and_says_so(small_data, tmp_path):
     assert re.search(rf"PID {second.pid} terminated with code -9|Connection (closed|reset) by peer", printed), printed
 
 
-def test_a_sweep_over_jobs_of_several_processes_is_refused(tmp_path):
-    several = ("trainer.accelerator=cpu", "trainer.devices=2")
-    output = run(tmp_path, "train", "-m", "experiment=demo", "seed=1,2", *several, code=1)
-    assert "Wanted a process of its own for each job of a sweep over 2 devices" in output
-    assert "tasks_per_node" in output
-    assert "Traceback" not in output
-
-
 def test_training_prints_one_table_beside_the_untrained_encoder(trained):
     folder, output = trained
     assert "pre-trained" in output

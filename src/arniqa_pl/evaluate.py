@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
-from arniqa_pl import launch
+from arniqa_pl import launch, runs
 from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
 from arniqa_pl.quality import report
@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> float:
     files = [str(each) for each in (cfg.scorer if isinstance(cfg.scorer, ListConfig) else [cfg.scorer])]
     scorers = name_scorers({file: Scorer.load(file) for file in files})
     names = ", ".join(sorted({scorer.encoder.name for scorer in scorers.values()}))
-    with launch.tracked_run(cfg, names) as logger:
+    with runs.tracked_run(cfg, names) as logger:
         matrix = evaluate(scorers, databases, cfg)
         _keep(matrix, databases, cfg, logger)
     return float(matrix.loc[~matrix["fitted_here"], "srcc"].mean())
@@ -112,7 +112,7 @@ def _keep(matrix: pd.DataFrame, databases: Mapping[str, Database], cfg: DictConf
     folder = Path(cfg.paths.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for name, database in databases.items():
-        launch.log_dataset(logger, name, database.table, database.root, "evaluation")
+        runs.log_dataset(logger, name, database.table, database.root, "evaluation")
     square = report.matrix_frame(matrix)
     for file in report.write_tables(folder, {"overall": matrix, "matrix": square}, report.matrix_text(matrix)):
         logger.log_artifact(file)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
 
-from arniqa_pl import launch
+from arniqa_pl import launch, runs
 from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.encoder import load_encoder
@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build(cfg.databases)
     encoder = load_encoder(str(cfg.checkpoint))
-    with launch.tracked_run(cfg, encoder.name) as logger:
+    with runs.tracked_run(cfg, encoder.name) as logger:
         for name, database in databases.items():
             log.info("Features of %d images of %s", len(database.table), name)
             policy = {**cfg.features, "trainer": instantiate(cfg.trainer), "short_side": database.short_side}
@@ -60,7 +60,7 @@ def _keep(
     """Write pictures and numbers of one database into the run's folder and onto the tracking server."""
     folder = Path(cfg.paths.run_dir) / name
     folder.mkdir(parents=True, exist_ok=True)
-    launch.log_dataset(logger, name, database.table, database.root, "manifold")
+    runs.log_dataset(logger, name, database.table, database.root, "manifold")
     if query is not None:
         _write_nearest(Path(str(cfg.query)), query, database, features, cfg.neighbours, folder)
     if len(set(database.table["distortion"]) - {""}) > 1:

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
-from arniqa_pl import launch
+from arniqa_pl import launch, runs
 from arniqa_pl.data.databases import Database
 from arniqa_pl.data.splits import Split, Splits, find_splits
 from arniqa_pl.errors import InputError
@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> float:
     databases = launch.build(cfg.databases)
     encoders = load_encoders(cfg.checkpoint)
     names = ", ".join(sorted({encoder.name for encoder in encoders.values()}))
-    with launch.tracked_run(cfg, names) as logger:
+    with runs.tracked_run(cfg, names) as logger:
         frame = regress_databases(encoders, databases, draw_database_splits(databases, cfg.ridge), cfg, logger)
     return float("nan") if frame is None else float(frame["srcc"].mean())
 
@@ -217,7 +217,7 @@ def _keep(
     folder = Path(cfg.paths.run_dir)
     trained = [title for title in encoders if title != UNTRAINED]
     for name, database in databases.items():
-        launch.log_dataset(logger, name, database.table, database.root, "regression")
+        runs.log_dataset(logger, name, database.table, database.root, "regression")
         if cfg.regression.full_reference:
             log.info("No scorer of %s is kept: it would have no references at hand", name)
             continue
