@@ -129,7 +129,7 @@ def test_experiments_open_with_command_hardware_hours_and_result(experiment):
     opening = " ".join(takewhile(lambda line: line.startswith("#"), lines))
     assert re.search(r"\d CPU cores|One GPU", opening)
     assert re.search(r"about \d+ minutes|hours: not yet measured", opening)
-    assert re.search(r"Expected[^.]*: (\w+ )*(not yet measured|median test SRCC \d)", opening)
+    assert re.search(r"Expected[^:]*: (\w+ )*(not yet measured|median test SRCC \d)", opening)
 
 
 def test_hydras_own_words_work(monkeypatch, capsys, tmp_path):
