@@ -16,6 +16,7 @@ from rich.console import Console
 
 from arniqa_pl import launch, runs
 from arniqa_pl.data.databases import Database
+from arniqa_pl.errors import InputError
 from arniqa_pl.quality import report
 from arniqa_pl.quality.correlation import plcc, srcc
 from arniqa_pl.quality.features import extract_features
@@ -76,9 +77,13 @@ def predict(scorer: Scorer, database: Database, cfg: DictConfig) -> np.ndarray:
     """Return what the scorer gives a database's images (N,); scorers of one encoder share the features.
 
     Images are first resized as their database asks for (SPAQ), else as the scorer does: the published way.
+
+    Raises:
+        InputError: a scorer of whole images, which have no crops to share.
+
     """
     if scorer.crops == WHOLE:
-        return scorer.score(database.paths).numpy()
+        raise InputError("Wanted scorers of crops, one scores whole images: score the database's folder with predict.")
     features = extract_features(
         scorer.encoder,
         database.paths,
