@@ -140,7 +140,7 @@ def test_hydras_own_words_work(monkeypatch, capsys, tmp_path):
         train.main()
         return capsys.readouterr().out
 
-    assert OmegaConf.create(says("--cfg", "job", "seed=3")) == composed("train", "experiment=demo", "seed=3")
+    assert OmegaConf.create(says("seed=3", "--cfg", "job")) == composed("train", "experiment=demo", "seed=3")
     assert re.search(r"experiment/demo\s", says("--info", "defaults"))
     assert not list(tmp_path.iterdir())
 
