@@ -25,6 +25,7 @@ ROOTS = (
     "evaluate",
     "manifold",
     "predict",
+    "predict_summary",
     "prepare",
     "prepare_check",
     "prepare_photos",
@@ -52,7 +53,7 @@ def composed(root: str, *overrides: str) -> DictConfig:
 
 def test_no_config_is_overlooked():
     assert {file.stem for file in CONFIG_DIR.glob("*.yaml")} == set(ROOTS)
-    assert len(OPTIONS) == 63
+    assert len(OPTIONS) == 62
     assert Path(__file__).parents[1] / "conf" == CONFIG_DIR
 
 
@@ -63,6 +64,7 @@ def test_every_root_composes_and_resolves(root):
         "evaluate": ["scorer=x"],
         "manifold": ["checkpoint=x"],
         "predict": ["scorer=x", "input=x"],
+        "predict_summary": ["input=x"],
         "distort": ["image=x"],
         "prepare_check": ["database=kadid10k"],
         "prepare_photos": ["input=x"],

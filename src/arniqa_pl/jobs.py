@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 from arniqa_pl.errors import InputError
@@ -30,6 +29,26 @@ SWEEP, JOB = "sweep.json", "job.json"
 def resumes(cfg: DictConfig) -> bool:
     """Return whether the command continues a sweep: resume=true, where a single run has a folder or an id."""
     return cfg.get("resume") is True
+
+
+def continued(arguments: Sequence[str]) -> list[str]:
+    """Return the command line of a sweep that continues: as it was started, then what this one adds.
+
+    Raises:
+        InputError: the command line does not say which sweep, or there is none.
+
+    """
+    if "resume=true" not in map(str.lower, arguments):
+        return list(arguments)
+    folders = [each.partition("=")[2].strip("'\"") for each in arguments if each.startswith("hydra.sweep.dir=")]
+    if not folders or not (Path(folders[-1]) / SWEEP).is_file():
+        raise InputError(
+            f"Wanted the folder of a sweep to continue, found {f'no {SWEEP} in {folders[-1]}' if folders else 'none'}: "
+            "say -m hydra.sweep.dir=<folder> resume=true (a single run continues with resume=<its folder>)."
+        )
+    started = read(Path(folders[-1]) / SWEEP)["arguments"]
+    flags = [each for each in arguments if each.startswith("-")]  # which have to come first
+    return flags + started + [each for each in arguments if each not in (*flags, *started)]
 
 
 def run_job(cfg: DictConfig, run: Callable[[DictConfig], Any]) -> Any:
@@ -60,7 +79,7 @@ def run_job(cfg: DictConfig, run: Callable[[DictConfig], Any]) -> Any:
             log.info("Job %s is finished: %s", folder.name, record["objective"])
             return record["objective"]
         cfg.resume = str(folder)
-    if not rank_zero_only.rank:  # type: ignore[attr-defined]
+    if not getattr(rank_zero_only, "rank", 0):  # which Lightning sets, if it is imported
         write(folder / JOB, {"values": values, "started": time.time(), "status": "unfinished"})
     return _in_own_process(cfg, folder) if _starts_processes(cfg) else finite(run(cfg))
 
@@ -78,6 +97,8 @@ def _starts_processes(cfg: DictConfig) -> bool:
     """Return whether Lightning would start this process's command again, which is the whole sweep, on each device."""
     if HydraConfig.get().mode != RunMode.MULTIRUN or "trainer" not in cfg:
         return False
+    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher  # takes seconds
+
     launcher = instantiate(cfg.trainer)(logger=False, enable_checkpointing=False).strategy.launcher
     if not isinstance(launcher, _SubprocessScriptLauncher):
         return False

@@ -104,26 +104,6 @@ def _told() -> Iterator[None]:
         raise SystemExit(1) from error
 
 
-def continued(arguments: Sequence[str]) -> list[str]:
-    """Return the command line of a sweep that continues: as it was started, then what this one adds.
-
-    Raises:
-        InputError: the command line does not say which sweep, or there is none.
-
-    """
-    if "resume=true" not in map(str.lower, arguments):
-        return list(arguments)
-    folders = [each.partition("=")[2].strip("'\"") for each in arguments if each.startswith("hydra.sweep.dir=")]
-    if not folders or not (Path(folders[-1]) / SWEEP).is_file():
-        raise InputError(
-            f"Wanted the folder of a sweep to continue, found {f'no {SWEEP} in {folders[-1]}' if folders else 'none'}: "
-            "say -m hydra.sweep.dir=<folder> resume=true (a single run continues with resume=<its folder>)."
-        )
-    started = read(Path(folders[-1]) / SWEEP)["arguments"]
-    flags = [each for each in arguments if each.startswith("-")]  # which have to come first
-    return flags + started + [each for each in arguments if each not in (*flags, *started)]
-
-
 def compare(folder: Path, config: DictConfig) -> list[str]:
     """Write the comparison of a sweep's jobs into its folder and its MLflow run, and print it.
 

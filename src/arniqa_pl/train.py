@@ -26,8 +26,8 @@ def main(cfg: DictConfig) -> float:
     sizes = ", ".join(f"{len(database.table)} images of {name}" for name, database in databases.items())
     log.info("%d pristine photographs; %s", len(photos), sizes)
     if cfg.reproduce:
-        digests = {name: launch.digest(database.table, database.root) for name, database in databases.items()}
-        reproduction.tell_differences(cfg, {"pristine": launch.digest(photos.table(), photos.source), **digests})
+        digests = {name: runs.digest(database.table, database.root) for name, database in databases.items()}
+        reproduction.tell_differences(cfg, {"pristine": runs.digest(photos.table(), photos.source), **digests})
     data = instantiate(cfg.data)(photos=photos, databases=databases, degradation=instantiate(cfg.degradation))
     encoder = instantiate(cfg.encoder)
     untrained = copy.deepcopy(encoder)
@@ -38,8 +38,8 @@ def main(cfg: DictConfig) -> float:
     callbacks = {name: instantiate(callback) for name, callback in cfg.callbacks.items() if callback}
     validation = RidgeValidation(databases, splits, alpha=cfg.ridge.validation_alpha)
 
-    with launch.tracked_run(cfg, encoder.name) as logger:
-        launch.log_dataset(logger, "pristine", photos.table(), photos.source, "train")
+    with runs.tracked_run(cfg, encoder.name) as logger:
+        runs.log_dataset(logger, "pristine", photos.table(), photos.source, "train")
         trainer = instantiate(cfg.trainer)(callbacks=[validation, *callbacks.values()], logger=logger)
         trainer.fit(model, data, ckpt_path=runs.checkpoint_to_continue(cfg))
         best = callbacks.get("best")
