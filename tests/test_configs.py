@@ -1,3 +1,4 @@
+import logging
 import re
 import subprocess
 import sys
@@ -134,13 +135,14 @@ def test_experiments_open_with_command_hardware_hours_and_result(experiment):
 
 def test_hydras_own_words_work(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # --info adds one of its own, and leaves it there
 
     def says(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["train.py", "experiment=demo", *arguments])
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments, "experiment=demo"])
         train.main()
         return capsys.readouterr().out
 
-    assert OmegaConf.create(says("seed=3", "--cfg", "job")) == composed("train", "experiment=demo", "seed=3")
+    assert OmegaConf.create(says("--cfg", "job", "seed=3")) == composed("train", "seed=3", "experiment=demo")
     assert re.search(r"experiment/demo\s", says("--info", "defaults"))
     assert not list(tmp_path.iterdir())
 
