@@ -1,7 +1,6 @@
 """python -m arniqa_pl.evaluate scorer=<file>,<file> database=[csiq,live]: each scorer on each database."""
 
 import logging
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,14 +14,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
-from arniqa_pl import launch
+from arniqa_pl import launch, runs
 from arniqa_pl.data.databases import Database
+from arniqa_pl.errors import InputError
 from arniqa_pl.quality import report
 from arniqa_pl.quality.correlation import plcc, srcc
 from arniqa_pl.quality.features import extract_features
 from arniqa_pl.quality.figures import matrix_figure
 from arniqa_pl.quality.published import published
-from arniqa_pl.quality.scorer import Scorer
+from arniqa_pl.quality.regression import predict_rows
+from arniqa_pl.quality.scorer import WHOLE, Scorer
+from arniqa_pl.quality.scoring import name_scorers
 from arniqa_pl.tracking import RunLogger
 
 log = logging.getLogger(__name__)
@@ -36,22 +38,10 @@ def main(cfg: DictConfig) -> float:
     files = [str(each) for each in (cfg.scorer if isinstance(cfg.scorer, ListConfig) else [cfg.scorer])]
     scorers = name_scorers({file: Scorer.load(file) for file in files})
     names = ", ".join(sorted({scorer.encoder.name for scorer in scorers.values()}))
-    with launch.tracked_run(cfg, names) as logger:
+    with runs.tracked_run(cfg, names) as logger:
         matrix = evaluate(scorers, databases, cfg)
         _keep(matrix, databases, cfg, logger)
     return float(matrix.loc[~matrix["fitted_here"], "srcc"].mean())
-
-
-def name_scorers(scorers: Mapping[str, Scorer]) -> dict[str, Scorer]:
-    """Name scorers by the database they were fitted to; where several share it, by their files as well."""
-    fitted = [scorer.scale.database for scorer in scorers.values()]
-    shared = os.path.commonpath([Path(file).resolve().parent for file in scorers])
-    return {
-        scorer.scale.database
-        if fitted.count(scorer.scale.database) == 1
-        else f"{scorer.scale.database} ({os.path.relpath(Path(file).resolve().with_suffix(''), shared)})": scorer
-        for file, scorer in scorers.items()
-    }
 
 
 def evaluate(scorers: Mapping[str, Scorer], databases: Mapping[str, Database], cfg: DictConfig) -> pd.DataFrame:
@@ -84,19 +74,27 @@ def evaluate(scorers: Mapping[str, Scorer], databases: Mapping[str, Database], c
 
 
 def predict(scorer: Scorer, database: Database, cfg: DictConfig) -> np.ndarray:
-    """Return what the scorer gives a database's images (N,); scorers of one encoder share the features."""
+    """Return what the scorer gives a database's images (N,); scorers of one encoder share the features.
+
+    Images are first resized as their database asks for (SPAQ), else as the scorer does: the published way.
+
+    Raises:
+        InputError: a scorer of whole images, which have no crops to share.
+
+    """
+    if scorer.crops == WHOLE:
+        raise InputError("Wanted scorers of crops, one scores whole images: score the database's folder with predict.")
     features = extract_features(
         scorer.encoder,
         database.paths,
         trainer=instantiate(cfg.trainer),
         crop_size=scorer.crop_size,
         crops=scorer.crops,
-        short_side=scorer.short_side,
+        short_side=database.short_side or scorer.short_side,
         **cfg.features,
     )
-    with torch.inference_mode():
-        scores = [scorer.ridge(torch.tensor(image)).mean() for image in features]
-    return torch.stack(scores).numpy()
+    weight, bias = scorer.ridge.weight[0].double(), float(scorer.ridge.bias)
+    return predict_rows(features, np.arange(len(features)), weight[None], torch.tensor([bias]))[0]
 
 
 def _published(scorer: Scorer, database: Database) -> dict[str, float]:
@@ -114,7 +112,7 @@ def _keep(matrix: pd.DataFrame, databases: Mapping[str, Database], cfg: DictConf
     folder = Path(cfg.paths.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for name, database in databases.items():
-        launch.log_dataset(logger, name, database.table, database.root, "evaluation")
+        runs.log_dataset(logger, name, database.table, database.root, "evaluation")
     square = report.matrix_frame(matrix)
     for file in report.write_tables(folder, {"overall": matrix, "matrix": square}, report.matrix_text(matrix)):
         logger.log_artifact(file)

@@ -13,13 +13,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
 
-from arniqa_pl import launch
+from arniqa_pl import launch, runs
 from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.encoder import load_encoder
 from arniqa_pl.quality import report
 from arniqa_pl.quality.features import extract_features
-from arniqa_pl.quality.figures import manifold_figure, picture_figure
+from arniqa_pl.quality.figures import image_caption, manifold_figure, picture_figure
 from arniqa_pl.quality.manifold import METHODS, Array, embed, manifold_frame, manifold_page, nearest, require_packages
 from arniqa_pl.tracking import RunLogger
 
@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build(cfg.databases)
     encoder = load_encoder(str(cfg.checkpoint))
-    with launch.tracked_run(cfg, encoder.name) as logger:
+    with runs.tracked_run(cfg, encoder.name) as logger:
         for name, database in databases.items():
             log.info("Features of %d images of %s", len(database.table), name)
             policy = {**cfg.features, "trainer": instantiate(cfg.trainer), "short_side": database.short_side}
@@ -60,7 +60,7 @@ def _keep(
     """Write pictures and numbers of one database into the run's folder and onto the tracking server."""
     folder = Path(cfg.paths.run_dir) / name
     folder.mkdir(parents=True, exist_ok=True)
-    launch.log_dataset(logger, name, database.table, database.root, "manifold")
+    runs.log_dataset(logger, name, database.table, database.root, "manifold")
     if query is not None:
         _write_nearest(Path(str(cfg.query)), query, database, features, cfg.neighbours, folder)
     if len(set(database.table["distortion"]) - {""}) > 1:
@@ -78,8 +78,7 @@ def _write_nearest(path: Path, query: Array, database: Database, features: Array
     pictures = [(path, f"{path.name}\nthe query")]
     for row, cosine in zip(rows, similarity, strict=True):
         facts = database.table.iloc[row]
-        told = f"{facts['distortion']} {facts['level'] or ''}".replace("_", " ").strip()
-        caption = f"{Path(facts['image']).name} {told}\nscore {facts['score']:.2f}, cosine {cosine:.3f}"
+        caption = f"{image_caption(facts)}\nscore {facts['score']:.2f}, cosine {cosine:.3f}"
         pictures.append((database.paths[row], caption))
     figure = picture_figure(pictures, f"{database.name}: the images nearest to {path.name}, nearest first")
     figure.savefig(folder / "nearest.png")

@@ -1,27 +1,91 @@
-"""A run is a folder and an MLflow run of the same contents: how it is found and continued."""
+"""A run is a folder and an MLflow run of the same contents: how it is recorded, and how it is found and continued."""
 
+import hashlib
 import logging
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from arniqa_pl import jobs
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.restart import LAST, newest_checkpoint
-from arniqa_pl.tracking.journal import Journal
-from arniqa_pl.tracking.privacy import personal
+from arniqa_pl.pages.run import write_page
+from arniqa_pl.provenance import machine, origin, versions
+from arniqa_pl.tracking import Journal, RunLogger
+from arniqa_pl.tracking.privacy import anonymous, personal
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def tracked_run(cfg: DictConfig, encoder: str | None = None) -> Iterator[RunLogger]:
+    """Open the tracked run of this command and record what it takes to repeat it; end it with a page of its results.
+
+    Args:
+        cfg: of the command.
+        encoder: whose features this is about, for people who look for runs by it.
+
+    Yields:
+        The logger. The run ends FINISHED, or FAILED if an exception leaves the block.
+
+    """
+    logger = instantiate(cfg.logger, resume=bool(cfg.get("resume")), **jobs.membership(Path(cfg.paths.run_dir)))
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        yield logger
+        return
+    with logger.recording():
+        if not logger.resumed:
+            settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+            logger.log_hyperparams(settings)
+            # As it was composed, with what refers to other settings or to the run's folder: it can be run again.
+            composed = anonymous(OmegaConf.to_container(cfg))
+            logger.log_text(OmegaConf.to_yaml(OmegaConf.create(composed)), "config.yaml")
+            logger.set_tags(origin(cfg) | ({"encoder": encoder} if encoder else {}))
+        logger.set_tags({f"version.{name}": version for name, version in versions().items()})
+        logger.set_tags({f"machine.{name}": fact for name, fact in machine().items()})
+        started = time.monotonic()
+        yield logger
+        logger.log_metrics({"minutes": (time.monotonic() - started) / 60})
+        logger.log_artifact(write_page(logger.folder))
+
+
+@rank_zero_only
+def log_dataset(logger: RunLogger, name: str, table: pd.DataFrame, root: Path | str, context: str) -> None:
+    """Record which rows a run saw: a digest of every path, file size and further column.
+
+    Args:
+        logger: of the run.
+        name: what the data set is called.
+        table: a row for each image; the column image holds paths relative to root, bytes (if there) their sizes.
+        root: folder of the images, or another source with sizes in the table.
+        context: what they were used for.
+
+    """
+    from mlflow.data.pandas_dataset import from_pandas
+
+    source = str(root.resolve()) if isinstance(root, Path) else root
+    logger.log_dataset(from_pandas(table.astype(str), source=source, name=name, digest=digest(table, root)), context)
+
+
+def digest(table: pd.DataFrame, root: Path | str) -> str:
+    """Return what tells data sets apart: a hash of every path, file size and further column of `log_dataset`."""
+    if "bytes" not in table:
+        table = table.assign(bytes=[(Path(root) / image).stat().st_size for image in table["image"]])
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]
 
 
 def session_dir(resume: str | None, fresh: str, now: str, tracking_uri: str) -> str:
     """Return where Hydra writes: a fresh run's folder, or one for this session inside the run that is continued."""
     return fresh if resume is None else str(run_folder(resume, tracking_uri) / "resumed" / now)
-
-
-OmegaConf.register_new_resolver("session_dir", session_dir, replace=True)
 
 
 def run_folder(run: str, tracking_uri: str) -> Path:
@@ -75,21 +139,37 @@ def resumed(cfg: DictConfig) -> DictConfig:
     if not (started / "config.yaml").is_file():
         raise InputError(f"Wanted a run of arniqa_pl.train in {folder}, found no .hydra/config.yaml in it.")
     saved = cast(DictConfig, OmegaConf.load(started / "config.yaml"))
-    overrides = set(cast(list[str], OmegaConf.to_container(OmegaConf.load(started / "overrides.yaml"))))
-    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
-        key, line = override.key_or_group, override.input_line
-        if key == "resume" or line in overrides:
-            continue
-        if OmegaConf.select(saved, key) is None or isinstance(OmegaConf.select(saved, key), DictConfig):
-            raise InputError(
-                f"Wanted single values to change in the run {folder}, found {line}, with which it was not started: "
-                "leave it out, or start a new run."
-            )
-        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+    overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(started / "overrides.yaml")))
+    change(saved, cfg, known=overrides, run=f"run {folder}")
     with open_dict(saved):
         saved.resume = str(cfg.resume)
         saved.paths.run_dir = str(folder)
     return saved
+
+
+def change(saved: DictConfig, cfg: DictConfig, known: Collection[str], run: str) -> None:
+    """Put single values of this command line on top of the config of another run.
+
+    Args:
+        saved: the other run's config, which is changed.
+        cfg: of this command line.
+        known: options that the other run was started with.
+        run: what to call it.
+
+    Raises:
+        InputError: an option is not a single value of the other config.
+
+    """
+    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
+        key, line = override.key_or_group, override.input_line
+        if key in ("resume", "reproduce") or line in known:
+            continue
+        if OmegaConf.select(saved, key) is None or isinstance(OmegaConf.select(saved, key), DictConfig):
+            raise InputError(
+                f"Wanted single values to change in the {run}, found {line}, with which it was not started: "
+                "leave it out, or start a new run."
+            )
+        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
 
 
 def mlflow_run_id(folder: Path) -> str | None:

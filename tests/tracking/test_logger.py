@@ -28,6 +28,7 @@ def tell(logger: RunLogger) -> None:
     logger.log_text("| a |\n", "results.md")
     logger.log_figure(Figure(), "figures/empty.png")
     logger.log_table(pd.DataFrame({"srcc": [0.5]}), "results.json")
+    logger.log_table(pd.DataFrame({"plcc": [0.25]}), "more.json")
     logger.log_dataset(from_pandas(pd.DataFrame({"image": ["a"]}), name="photos", digest="abc"), "train")
 
 
@@ -37,7 +38,8 @@ def only_run(store: str, experiment: str) -> mlflow.entities.Run:
     return run
 
 
-def test_everything_arrives_and_sending_it_again_changes_nothing(new_logger, store, tmp_path):
+def test_everything_arrives_and_sending_it_again_changes_nothing(new_logger, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)  # where load_table looks for runs, whatever its client was told
     logger = new_logger()
     with logger.recording():
         tell(logger)
@@ -53,11 +55,11 @@ def test_everything_arrives_and_sending_it_again_changes_nothing(new_logger, sto
         assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
             "results.md",
             "results.json",
+            "more.json",
             "figures",
         }
-        assert run.data.tags["mlflow.loggedArtifacts"] == '[{"path": "results.json", "type": "table"}]'
-        table = client.download_artifacts(run.info.run_id, "results.json", str(tmp_path))
-        assert pd.read_json(table, orient="split")["srcc"].tolist() == [0.5]
+        assert client.load_table(run.info.experiment_id, "results.json")["srcc"].tolist() == [0.5]
+        assert client.load_table(run.info.experiment_id, "more.json")["plcc"].tolist() == [0.25]
         (data,) = run.inputs.dataset_inputs
         assert (data.dataset.name, data.dataset.digest, data.tags[0].value) == ("photos", "abc", "train")
         (tmp_path / "run/tracking.sent").unlink()  # as if the process had been killed before it could note anything

@@ -54,17 +54,15 @@ def random_crops(
         (scale 1 or 2, 3, S, S) uint8.
 
     """
-    crops: list[Tensor] = []
+    crops = torch.empty(1 if half_scale == "none" else 2, 3, size, size, dtype=torch.uint8)
     left = top = 0
-    for half, (width, height) in ((False, image.size), (True, _half_size(image))):
-        if half and half_scale == "none":
-            break
+    for crop, half, (width, height) in zip(crops, (False, True), (image.size, _half_size(image)), strict=False):
         if half and half_scale == "aligned":
             left, top = _halfway(left, size, image.width, width), _halfway(top, size, image.height, height)
         else:
             left, top = _offset(width - size, generator), _offset(height - size, generator)
-        crops.append(_cut(image, left, top, size, half=half, padding=padding))
-    return torch.stack(crops)
+        crop.copy_(_cut(image, left, top, size, half=half, padding=padding))
+    return crops
 
 
 def fixed_crops(scales: Iterable[Image.Image], size: int, count: int, padding: str = "zeros") -> Tensor:
@@ -84,16 +82,57 @@ def fixed_crops(scales: Iterable[Image.Image], size: int, count: int, padding: s
     return torch.stack(
         [
             torch.stack(
-                [_cut(image, *place, size, half=False, padding=padding) for place in _places(image, size)[:count]]
+                [_cut(image, *place, size, half=False, padding=padding) for place in _places(*image.size, size)[:count]]
             )
             for image in scales
         ]
     )
 
 
-def _places(image: Image.Image, size: int) -> list[tuple[int, int]]:
-    right, bottom = image.width - size, image.height - size
-    centre = (image.width // 2 - size // 2, image.height // 2 - size // 2)
+def tensor_crops(images: Tensor, size: int, count: int) -> Tensor:
+    """Cut the crops that `fixed_crops` cuts out of images (N, 3, H, W) of any type, with zeros around smaller ones.
+
+    Returns:
+        (N, crop, 3, S, S), differentiable.
+
+    """
+    height, width = images.shape[2:]
+    crops = []
+    for left, top in _places(width, height, size)[:count]:
+        part = images[:, :, max(top, 0) : top + size, max(left, 0) : left + size]
+        before, above = max(-left, 0), max(-top, 0)
+        after, below = size - before - part.shape[3], size - above - part.shape[2]
+        crops.append(F.pad(part, (before, after, above, below)))
+    return torch.stack(crops, dim=1)
+
+
+def tensor_half_scale(images: Tensor, mode: str) -> Tensor:
+    """Return float images (N, 3, H, W) in [0, 1] at half scale (N, 3, H // 2, W // 2), antialiased, differentiable.
+
+    Args:
+        images: of one size.
+        mode: "bicubic" as `half_scale`, but not rounded to bytes; or "bilinear".
+
+    """
+    height, width = (max(side // 2, 1) for side in images.shape[2:])
+    return _resized(images, height, width, mode)
+
+
+def tensor_with_short_side(images: Tensor, side: int) -> Tensor:
+    """Return float images (N, 3, H, W) resized as `with_short_side` does, but not rounded to bytes."""
+    short = min(images.shape[2:])
+    height, width = (length * side // short for length in images.shape[2:])
+    return _resized(images, height, width, "bicubic")
+
+
+def _resized(images: Tensor, height: int, width: int, mode: str) -> Tensor:
+    resized = F.interpolate(images, size=(height, width), mode=mode, antialias=True)
+    return resized.clamp(0, 1) if mode == "bicubic" else resized  # whose kernel overshoots
+
+
+def _places(width: int, height: int, size: int) -> list[tuple[int, int]]:
+    right, bottom = width - size, height - size
+    centre = (width // 2 - size // 2, height // 2 - size // 2)
     return [centre, (0, 0), (right, 0), (0, bottom), (right, bottom)]
 
 
@@ -141,8 +180,9 @@ def _half_region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
     (left, right, columns, x), (top, bottom, rows, y) = (
         _source(*span) for span in ((box[0], box[2], image.width), (box[1], box[3], image.height))
     )
-    pixels = to_tensor(image.crop((left, top, right, bottom)))
-    halved = F.interpolate(pixels[None], size=(rows, columns), mode="bicubic", antialias=True)[0]
+    # With the strides of (1, H, W, 3), which PyTorch's kernel takes as they are; those of pixels[None] it rearranges.
+    pixels = to_tensor(image.crop((left, top, right, bottom))).permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+    halved = F.interpolate(pixels, size=(rows, columns), mode="bicubic", antialias=True)[0]
     return halved[:, y : y + box[3] - box[1], x : x + box[2] - box[0]]
 
 

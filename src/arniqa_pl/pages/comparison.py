@@ -73,7 +73,7 @@ def write_comparison(tables: dict[str, pd.DataFrame], title: str, output: Path) 
     output.parent.mkdir(parents=True, exist_ok=True)
     files[0].write_text(sections(title, tables))
     shown = {
-        name: page_table(table, best=[name for name in map(str, table) if name.endswith(("srcc", "plcc"))])
+        name: page_table(table, best=[str(column) for column in table if str(column).endswith(("srcc", "plcc"))])
         for name, table in tables.items()
     }
     files[1].write_text(render("comparison.html", title=title, tables=shown))

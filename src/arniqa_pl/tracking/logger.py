@@ -66,6 +66,7 @@ class RunLogger(Logger):
         self.tracking_uri = _absolute(tracking_uri)
         self.patience = patience
         self._last_step: dict[str, int] = {}
+        self._tables: list[str] = []
         if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             return
         self.resumed = resume and self.journal.file.exists()
@@ -174,7 +175,10 @@ class RunLogger(Logger):
     def log_table(self, table: pd.DataFrame, path: str) -> None:
         """Log a table as JSON, as MLflow shows tables on a run's page and beside those of other runs."""
         self.log_text(table.to_json(orient="split", index=False), path)
-        self.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"}])})
+        self._tables.append(path)
+        self.set_tags(
+            {"mlflow.loggedArtifacts": json.dumps([{"path": each, "type": "table"} for each in self._tables])}
+        )
 
     @rank_zero_only
     def log_dataset(self, dataset: Any, context: str) -> None:
