@@ -11,6 +11,7 @@ ALLOWED = {
     "distortions": {"distortions", "errors"},
     "models": {"models", "data", "distortions", "errors"},
     "quality": {"quality", "models", "data", "errors"},
+    "serving": {"serving", "quality", "models", "data", "distortions", "errors"},
 }
 MAY_DEGRADE = {"datamodule.py", "datasets.py"}  # the only files of data/ that know distortions
 

@@ -24,6 +24,10 @@ ROOTS = (
     "prepare_photos",
     "prepare_shards",
     "distort",
+    "export",
+    "export_import",
+    "export_mlflow",
+    "serve",
 )
 OPTIONS = sorted(
     (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem)
@@ -56,6 +60,10 @@ def test_every_root_composes_and_resolves(root):
         "manifold": ["checkpoint=x"],
         "predict": ["scorer=x", "input=x"],
         "distort": ["image=x"],
+        "export": ["scorer=x"],
+        "export_import": ["encoder_file=x", "regressor=y"],
+        "export_mlflow": ["scorer=x"],
+        "serve": ["scorer=x"],
         "prepare_check": ["database=kadid10k"],
         "prepare_photos": ["input=x"],
         "prepare_shards": ["input=x", "output=y"],
