@@ -6,7 +6,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from arniqa_pl.launch import as_list
 
-
 _FAULTS = """
 import resource, torch
 from arniqa_pl.launch import keep_freed_memory

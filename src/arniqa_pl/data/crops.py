@@ -84,16 +84,57 @@ def fixed_crops(scales: Iterable[Image.Image], size: int, count: int, padding: s
     return torch.stack(
         [
             torch.stack(
-                [_cut(image, *place, size, half=False, padding=padding) for place in _places(image, size)[:count]]
+                [_cut(image, *place, size, half=False, padding=padding) for place in _places(*image.size, size)[:count]]
             )
             for image in scales
         ]
     )
 
 
-def _places(image: Image.Image, size: int) -> list[tuple[int, int]]:
-    right, bottom = image.width - size, image.height - size
-    centre = (image.width // 2 - size // 2, image.height // 2 - size // 2)
+def tensor_crops(images: Tensor, size: int, count: int) -> Tensor:
+    """Cut the crops that `fixed_crops` cuts out of images (N, 3, H, W) of any type, with zeros around smaller ones.
+
+    Returns:
+        (N, crop, 3, S, S), differentiable.
+
+    """
+    height, width = images.shape[2:]
+    crops = []
+    for left, top in _places(width, height, size)[:count]:
+        part = images[:, :, max(top, 0) : top + size, max(left, 0) : left + size]
+        before, above = max(-left, 0), max(-top, 0)
+        after, below = size - before - part.shape[3], size - above - part.shape[2]
+        crops.append(F.pad(part, (before, after, above, below)))
+    return torch.stack(crops, dim=1)
+
+
+def tensor_half_scale(images: Tensor, mode: str) -> Tensor:
+    """Return float images (N, 3, H, W) in [0, 1] at half scale (N, 3, H // 2, W // 2), antialiased, differentiable.
+
+    Args:
+        images: of one size.
+        mode: "bicubic" as `half_scale`, but not rounded to bytes; or "bilinear".
+
+    """
+    height, width = (max(side // 2, 1) for side in images.shape[2:])
+    return _resized(images, height, width, mode)
+
+
+def tensor_with_short_side(images: Tensor, side: int) -> Tensor:
+    """Return float images (N, 3, H, W) resized as `with_short_side` does, but not rounded to bytes."""
+    short = min(images.shape[2:])
+    height, width = (length * side // short for length in images.shape[2:])
+    return _resized(images, height, width, "bicubic")
+
+
+def _resized(images: Tensor, height: int, width: int, mode: str) -> Tensor:
+    resized = F.interpolate(images, size=(height, width), mode=mode, antialias=True)
+    return resized.clamp(0, 1) if mode == "bicubic" else resized  # whose kernel overshoots
+
+
+def _places(width: int, height: int, size: int) -> list[tuple[int, int]]:
+    right, bottom = width - size, height - size
+    centre = (width // 2 - size // 2, height // 2 - size // 2)
     return [centre, (0, 0), (right, 0), (0, bottom), (right, bottom)]
 
 

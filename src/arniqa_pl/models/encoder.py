@@ -74,9 +74,10 @@ class Encoder(nn.Module):
         self.heads = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map normalised images (N, 3, H, W) to features (N, D) of unit length."""
-        pooled = self.trunk(images.contiguous(memory_format=torch.channels_last))
-        return functional.normalize(pooled.flatten(1).float(), dim=1)
+        """Map normalised images (N, 3, H, W) to features (N, D) of unit length, in float32 or float64."""
+        dtype = next(self.trunk.parameters()).dtype
+        pooled = self.trunk(images.to(dtype, memory_format=torch.channels_last)).flatten(1)
+        return functional.normalize(pooled.to(torch.promote_types(pooled.dtype, torch.float32)), dim=1)
 
     def crop_features(self, crops: Tensor) -> Tensor:
         """Map crops (B, scale 2, K, 3, S, S) uint8 to crop features (B, K, 2·D): full scale, then half scale."""

@@ -1,27 +1,32 @@
-import importlib.metadata
-import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-import safetensors
-import safetensors.torch
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from arniqa_pl.data.crops import fixed_crops, half_scale, with_short_side
-from arniqa_pl.data.images import read_image, to_rgb
+from arniqa_pl.data.crops import (
+    fixed_crops,
+    half_scale,
+    tensor_crops,
+    tensor_half_scale,
+    tensor_with_short_side,
+    with_short_side,
+)
+from arniqa_pl.data.images import normalize, to_tensor, to_unit
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.encoder import Encoder
+from arniqa_pl.models.inference import for_inference
+from arniqa_pl.models.precision import find_device, inference_dtype
+from arniqa_pl.quality.given import Given, Images, as_list, given_image, given_pixels, passes
+from arniqa_pl.quality.scorer_file import find_scorer, read_scorer, write_scorer
 
-Images = Sequence[Path | str | Image.Image | Tensor] | Path | str | Image.Image | Tensor
+WHOLE: Literal["whole"] = "whole"
+Policy = Literal[1, 5, "whole"]
 
-_VERSIONS = ("arniqa_pl", "torch", "torchvision", "pillow")
-_FORMAT = "arniqa_pl scorer 2"
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +60,27 @@ class ScoreScale:
 class Scorer(nn.Module):
     """A frozen encoder and a ridge regression: images in, quality scores out.
 
+    Scoring changes nothing in it: threads may share one.
+
     Args:
         encoder: the frozen encoder.
         weight: (2·D,) of the ridge.
         bias: its intercept.
         scale: what its scores mean.
-        crop_size: side S of the crops an image is scored by, in pixels.
-        crops: 1 (centre) or 5 (centre and corners), at full and half scale.
+        crop_size: side S of the crops an image is scored by, in pixels; whole images have none.
+        crops: 1 (centre) or 5 (centre and corners), at full and half scale; or "whole": the image itself at both
+            scales, as torchmetrics' ARNIQA scores it.
         short_side: an image is first resized to this, in pixels; None: it is not.
 
+    Attributes:
+        precision: of the encoder; the ridge computes in float32.
+
+    Raises:
+        InputError: another number of crops.
+
     """
+
+    precision = "float32"
 
     def __init__(
         self,
@@ -74,10 +90,12 @@ class Scorer(nn.Module):
         *,
         scale: ScoreScale,
         crop_size: int,
-        crops: int,
+        crops: Policy,
         short_side: int | None = None,
     ) -> None:
         super().__init__()
+        if crops not in (1, 5, WHOLE):
+            raise InputError(f"Wanted a scorer of 1 or 5 crops, or of the image as a {WHOLE}, got {crops!r}.")
         self.encoder = encoder.eval().requires_grad_(False)
         self.ridge = nn.Linear(2 * encoder.dim, 1).requires_grad_(False)
         self.ridge.weight.copy_(weight[None])
@@ -87,17 +105,41 @@ class Scorer(nn.Module):
         self.crops = crops
         self.short_side = short_side
 
-    def forward(self, crops: Tensor) -> Tensor:
-        """Map crops (N, scale 2, K, 3, S, S) uint8 to scores (N,)."""
-        return self.ridge(self.encoder.crop_features(crops)).squeeze(2).mean(dim=1)
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever model this is a part of: training would move the batch norms."""
+        return super().train(False)
 
-    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        """Score images in one differentiable function: for a loss, a metric or an export.
+
+        Where `score` rounds a resized image to bytes, as the features were that the ridge was fitted to, this does
+        not, so the two differ a little (less than 0.1 % of the range on photographs). Of whole images they are equal.
+
+        Args:
+            images: (N, 3, H, W) floats in [0, 1], on the scorer's device.
+
+        Returns:
+            (N,) in the database's own scale.
+
+        """
+        if self.short_side is not None:
+            images = tensor_with_short_side(images, self.short_side)
+        if self.crops == WHOLE:
+            features = self._whole_features(images)
+        else:
+            half = tensor_half_scale(images, "bicubic")
+            crops = torch.stack([tensor_crops(each, self.crop_size, self.crops) for each in (images, half)], dim=1)
+            found = self.encoder(normalize(crops).flatten(0, 2)).unflatten(0, crops.shape[:3])
+            features = found.transpose(1, 2).flatten(2)
+        return self.ridge(features).squeeze(2).mean(dim=1)
+
     def score(self, images: Images, batch_size: int = 8) -> Tensor:
         """Score images in the database's own scale; `self.scale` says what it means.
 
         Args:
-            images: one image or a sequence: paths, Pillow images, or tensors (3, H, W), uint8 or float in
-                [0, 1] (rounded to bytes); a tensor (N, 3, H, W) is N images. Sizes may differ.
+            images: one image or a sequence: paths, Pillow images, tensors (3, H, W) or arrays (H, W, 3), uint8 or
+                float in [0, 1]; a tensor (N, 3, H, W) is N images. Sizes may differ. Floats are rounded to bytes,
+                except by a scorer of whole images.
             batch_size: images per forward pass.
 
         Returns:
@@ -107,12 +149,18 @@ class Scorer(nn.Module):
             InputError: an image cannot be read, or is none.
 
         """
-        pending = iter(_as_list(images))
-        scores = []
-        while batch := list(islice(pending, batch_size)):
-            crops = torch.stack([self._crops(image) for image in batch])
-            scores.append(self(crops.to(self.ridge.weight.device)).float().cpu())
-        return torch.cat(scores) if scores else torch.empty(0)
+        return self.score_crops(images, batch_size).mean(dim=1)
+
+    def score_crops(self, images: Images, batch_size: int = 8) -> Tensor:
+        """Score the crops of images, whose means are the images' scores; (N, K) as `score` takes and returns them."""
+        scores = [self.prepared_scores(batch).cpu() for batch in self._batches(images, batch_size)]
+        return torch.cat(scores) if scores else torch.empty(0, 1)
+
+    @torch.no_grad()
+    def features(self, images: Images, batch_size: int = 8) -> Tensor:
+        """Return the features of images' crops, full scale then half scale: (N, K, 2·D) as `score` takes them."""
+        found = [self._prepared_features(batch).cpu() for batch in self._batches(images, batch_size)]
+        return torch.cat(found) if found else torch.empty(0, 1, self.ridge.in_features)
 
     def quality(self, images: Images, batch_size: int = 8, *, clamp: bool = True) -> Tensor:
         """Score images from 0 (as bad as the worst seen in training) to 1 (as good as the best); (N,).
@@ -142,43 +190,48 @@ class Scorer(nn.Module):
         return (scores < low) | (scores > high)
 
     def save(self, path: Path | str) -> None:
-        """Write one safetensors file: the weights, and as metadata whatever is needed to use them."""
+        """Write one safetensors file: the weights, and as metadata whatever is needed to use them.
+
+        Raises:
+            InputError: the weights are no longer those that were fitted.
+
+        """
+        if self.precision != "float32":
+            raise InputError(f"Wanted a scorer in float32 to write to {path}, it was loaded in {self.precision}.")
         facts = {
-            "format": _FORMAT,
             "encoder": self.encoder.name,
             "crop_size": self.crop_size,
             "crops": self.crops,
             "short_side": self.short_side,
             "scale": asdict(self.scale),
-            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
         }
-        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        safetensors.torch.save_file(tensors, path, metadata={"arniqa_pl": json.dumps(facts)})
+        write_scorer(Path(path), facts, self.state_dict())
 
     @classmethod
-    def load(cls, path: Path | str) -> "Scorer":
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        device: torch.device | str = "cpu",
+        precision: str = "float32",
+        crops: Policy | None = None,
+    ) -> "Scorer":
         """Read a file that `save` wrote; nothing is unpickled.
 
+        Args:
+            path: of the file; or of a run's folder that holds one, or an MLflow URI, see `find_scorer`.
+            device: where to compute: "cpu", "cuda", "cuda:1", … or "auto": a GPU if there is one.
+            precision: of the encoder. "float32" gives the scores that were measured; "bfloat16" and "float16" are
+                faster where the hardware has them, and their scores differ a little; "auto" is what is fast on the
+                device, which on a CPU without bfloat16 is float32.
+            crops: score by another policy than the ridge was fitted to, see `Scorer`; the scale may then be off.
+
         Raises:
-            InputError: no such file, or it is damaged or no scorer.
+            InputError: no such file, or it is damaged or no scorer; or no such device or precision.
 
         """
-        file = Path(path)
-        if not file.is_file():
-            raise InputError(
-                f"Wanted a scorer file, found no {file}: give the .safetensors file that training or regression wrote."
-            )
-        try:
-            with safetensors.safe_open(file, "pt") as stored:
-                facts = json.loads((stored.metadata() or {}).get("arniqa_pl", "{}"))
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  no mapping
-        except (safetensors.SafetensorError, json.JSONDecodeError) as error:
-            raise InputError(f"Wanted a scorer in {file}, the file is damaged: {error}") from error
-        if facts.get("format") != _FORMAT:
-            raise InputError(
-                f"Wanted a file of the format {_FORMAT!r}, {file} says {facts.get('format')!r}: give the .safetensors "
-                "file that training or regression wrote."
-            )
+        place = find_device(device)
+        facts, tensors = read_scorer(find_scorer(path))
         scale: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in facts["scale"].items()
         }
@@ -188,36 +241,54 @@ class Scorer(nn.Module):
             float(tensors["ridge.bias"]),
             scale=ScoreScale(**scale),
             crop_size=facts["crop_size"],
-            crops=facts["crops"],
+            crops=facts["crops"] if crops is None else crops,
             short_side=facts["short_side"],
         )
         scorer.load_state_dict(tensors)
+        scorer.to(place)
+        if precision != "float32":
+            scorer.encoder = for_inference(scorer.encoder, inference_dtype(precision, place))
+            scorer.precision = precision
         return scorer
 
-    def _crops(self, image: Path | str | Image.Image | Tensor) -> Tensor:
-        pixels = with_short_side(_to_image(image), self.short_side)
+    def prepare(self, image: Given) -> Tensor:
+        """Decode an image and cut its crops: (scale 2, K, 3, S, S) uint8; of a whole image, its pixels (3, H, W).
+
+        This is the part that needs no network: do it in threads, and give `prepared_scores` what comes out.
+
+        Raises:
+            InputError: it cannot be read, or is no image.
+
+        """
+        if self.crops == WHOLE and self.short_side is None:
+            return given_pixels(image)
+        pixels = with_short_side(given_image(image), self.short_side)
+        if self.crops == WHOLE:
+            return to_tensor(pixels)
         return fixed_crops((pixels, half_scale(pixels)), self.crop_size, self.crops)
 
+    @torch.no_grad()
+    def prepared_scores(self, prepared: Sequence[Tensor]) -> Tensor:
+        """Score what `prepare` made of N images, in one batch as far as sizes allow: (N, K) on the scorer's device."""
+        return self.ridge(self._prepared_features(prepared)).squeeze(2)
 
-def _as_list(images: Images) -> Iterable[Path | str | Image.Image | Tensor]:
-    if isinstance(images, str | Path | Image.Image):
-        return [images]
-    if isinstance(images, Tensor) and images.ndim == 3:
-        return [images]
-    return images
+    def _batches(self, images: Images, batch_size: int) -> Iterator[list[Tensor]]:
+        pending = iter(as_list(images))
+        while batch := [self.prepare(image) for image in islice(pending, batch_size)]:
+            yield batch
 
+    def _prepared_features(self, prepared: Sequence[Tensor]) -> Tensor:
+        """Return (N, K, 2·D)."""
+        device = self.ridge.weight.device
+        if self.crops != WHOLE:
+            return self.encoder.crop_features(torch.stack(list(prepared)).to(device))
+        features = torch.empty(len(prepared), 1, self.ridge.in_features, device=device)
+        for rows in passes(prepared):
+            images = torch.stack([prepared[row] for row in rows]).to(device)
+            features[rows] = self._whole_features(images if images.is_floating_point() else to_unit(images))
+        return features
 
-def _to_image(image: Path | str | Image.Image | Tensor) -> Image.Image:
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
-    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
-        raise InputError(
-            f"Wanted a path, a Pillow image or a tensor (3, H, W), got {tuple(getattr(image, 'shape', ())) or image!r}."
-        )
-    if image.is_floating_point():
-        if not 0 <= float(image.min()) <= float(image.max()) <= 1:
-            raise InputError(f"Wanted float images in [0, 1], got {float(image.min())} to {float(image.max())}.")
-        image = (image * 255).round()
-    return Image.fromarray(image.byte().permute(1, 2, 0).cpu().numpy())
+    def _whole_features(self, images: Tensor) -> Tensor:
+        """Map images (N, 3, H, W) in [0, 1] to (N, 1, 2·D)."""
+        half = tensor_half_scale(images, "bilinear")
+        return torch.cat([self.encoder(normalize(each)) for each in (images, half)], dim=1)[:, None]
