@@ -61,7 +61,10 @@ def model(cfg: DictConfig) -> None:
         uri = log_scorer(scorer, example_photos()[:2], limits=dict(cfg.limits))
         log.info("MLflow model: %s in %s", uri, cfg.logger.tracking_uri)
         if cfg.register:
-            version = mlflow.register_model(uri, str(cfg.register)).version
+            try:
+                version = mlflow.register_model(uri, str(cfg.register)).version
+            except mlflow.MlflowException as error:
+                raise InputError(f"Wanted to register {uri} as {cfg.register!r}, could not: {error}") from error
             log.info("Registered: models:/%s/%s", cfg.register, version)
 
 

@@ -1,9 +1,9 @@
 """python -m arniqa_pl.serve scorer=<file>: a page on http://127.0.0.1:8000 that scores the images dropped on it."""
 
 import contextlib
+import functools
 import logging
 import socket
-from concurrent.futures import ThreadPoolExecutor
 
 from omegaconf import DictConfig
 
@@ -11,12 +11,12 @@ from arniqa_pl import launch
 from arniqa_pl.data.images import read_image
 from arniqa_pl.demo import demo_photos
 from arniqa_pl.errors import InputError
-from arniqa_pl.quality.scorer import Scorer
+from arniqa_pl.quality.scorer import WHOLE, Scorer
 
 log = logging.getLogger(__name__)
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-WHOLE_SIZE = 224  # px: of the photographs' parts that a scorer of whole images is shown the distortions on
+PART = 224  # px: of the photographs' parts that a scorer of whole images is shown the distortions on
 
 
 @launch.entry("serve")
@@ -33,13 +33,14 @@ def main(cfg: DictConfig) -> None:
     from arniqa_pl.serving.nearest import DistortionMap
 
     scorer = Scorer.load(str(cfg.scorer))
-    listener = listen(cfg.host, cfg.port)
-    with listener, ThreadPoolExecutor(1) as pool:
-        photos = [read_image(file) for file in demo_photos()[: cfg.photos]]
-        size = WHOLE_SIZE if scorer.crops == "whole" else scorer.crop_size
-        distortion_map = pool.submit(DistortionMap, scorer.encoder, photos, size)  # half a minute with a ResNet-50
-        hosts = LOCAL if cfg.host in LOCAL else ("*",)
-        app = create_app(scorer, distortion_map.result, hosts=hosts, **cfg.limits)
+
+    @functools.cache
+    def distortion_map() -> DistortionMap:
+        size = PART if scorer.crops == WHOLE else scorer.crop_size
+        return DistortionMap(scorer.encoder, [read_image(file) for file in demo_photos()[: cfg.map_photos]], size)
+
+    with listen(cfg.host, cfg.port) as listener:
+        app = create_app(scorer, distortion_map, hosts=LOCAL if cfg.host in LOCAL else ("*",), **cfg.limits)
         log.info("Scoring on http://%s:%d, until interrupted (Ctrl-C)", cfg.host, listener.getsockname()[1])
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

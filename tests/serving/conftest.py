@@ -25,7 +25,7 @@ def page(scorer_file, tmp_path_factory):
     log = tmp_path_factory.mktemp("serve") / "serve.log"
     limits = ("limits.max_images=2", "limits.max_bytes=200000", "limits.max_pixels=90000")
     process = subprocess.Popen(
-        [sys.executable, "-m", "arniqa_pl.serve", f"scorer={scorer_file}", "port=0", "photos=1", *limits],
+        [sys.executable, "-m", "arniqa_pl.serve", f"scorer={scorer_file}", "port=0", "map_photos=1", *limits],
         env=os.environ,
         stdout=log.open("w"),
         stderr=subprocess.STDOUT,

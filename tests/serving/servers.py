@@ -29,6 +29,8 @@ def wait_for(address: str, process: subprocess.Popen, log: Path, seconds: float 
 
 def stop(process: subprocess.Popen) -> None:
     """End a server that was started in a session of its own, with all that it started."""
+    if process.poll() is not None:
+        return
     os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(20)

@@ -43,7 +43,9 @@ def served(store):
     process = subprocess.Popen(
         [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)],
         cwd=store,
-        env=os.environ | {"MLFLOW_TRACKING_URI": tracking(store), "SERVING_MODEL_CONFIG": json.dumps(settings)},
+        env=os.environ
+        | {"MLFLOW_TRACKING_URI": tracking(store), "SERVING_MODEL_CONFIG": json.dumps(settings)}
+        | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # where MLflow looks for uvicorn
         stdout=(store / "serve.log").open("w"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -150,9 +152,9 @@ def test_a_dataframe_is_scored_in_this_process(loaded, store, scorer_file):
 def test_the_model_says_what_it_takes_and_needs(loaded, store):
     info = mlflow.models.get_model_info("models:/quality/1")
     assert info.signature == SIGNATURE
-    assert info.flavors["python_function"]["loader_module"] == "mlflow.pyfunc.model"
+    assert info.flavors["python_function"]["loader_module"] == "mlflow.pyfunc.loaders.code_model"
     folder = Path(mlflow.artifacts.download_artifacts("models:/quality/1"))
-    assert not list(folder.rglob("*.pkl"))
+    assert not [file for file in folder.rglob("*") if file.suffix in (".pkl", ".pyc", ".jpg")]
     lines = (folder / "requirements.txt").read_text().splitlines()
     assert {line.split("==")[0] for line in lines} == set(REQUIREMENTS)
     assert all("==" in line for line in lines)
@@ -165,9 +167,11 @@ def test_the_requirements_are_what_scoring_imports():
     """Of the packages that this project depends on, and of nothing else."""
     code = """
 import importlib.metadata, re, sys
+import mlflow.models, mlflow.pyfunc, mlflow.types
+before = set(sys.modules)
 import arniqa_pl.serving.mlflow_model
 owners = importlib.metadata.packages_distributions()
-used = {owner.lower() for name in list(sys.modules) for owner in owners.get(name.split(".")[0], [])}
+used = {owner.lower() for name in set(sys.modules) - before for owner in owners.get(name.split(".")[0], [])}
 lines = [line for line in importlib.metadata.requires("arniqa_pl") if "extra" not in line]
 ours = {re.split(r"[^\\w-]", line)[0].lower() for line in lines}
 sys.stdout.write(",".join(sorted(used & ours)))

@@ -39,20 +39,19 @@ def test_an_axis_is_halved_bit_for_bit_as_pytorch_halves_bytes(length):
 
 @pytest.mark.parametrize("size", [(300, 201), (64, 64), (90, 40), (31, 80), (5, 4)])
 @pytest.mark.parametrize("crops", [1, 5])
-def test_the_crops_are_the_scorers(scorer, photo, size, crops):
-    """Their mean over pixels, crops and scales stands for a network: any pixel elsewhere changes it."""
-    module = PortableScorer(scorer)
-    module.crops = crops
-    module.encoder, module.ridge = _Keep(), nn.Identity()
+def test_the_crops_are_the_scorers_byte_for_byte(photo, size, crops):
+    module = PortableScorer(make_scorer())
+    module.scorer.crops = crops
+    module.scorer.encoder = _Keep()
     image = photo.resize(size)
     module(to_unit(to_tensor(image))[None])
-    assert torch.equal(module.encoder.crops[0].byte(), fixed_crops((image, half_scale(image)), 64, crops))
+    assert torch.equal(module.scorer.encoder.crops[0].byte(), fixed_crops((image, half_scale(image)), 64, crops))
 
 
 class _Keep(nn.Module):
     def crop_features(self, crops: torch.Tensor) -> torch.Tensor:
         self.crops = crops
-        return torch.zeros(1, 1, 1)
+        return torch.zeros(1, 1, 1024)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -93,6 +92,14 @@ def test_a_short_side_is_described_and_dmos_is_turned_round(photos, tmp_path):
     facts = metadata("torchscript", tmp_path / "a.ts")
     assert facts["resize_first"] == "bicubic (Pillow), short side to 100 pixels"
     assert facts["quality"] == "1 - clip((score - 0) / (1000 - 0), 0, 1)"
+
+
+def test_a_scorer_of_whole_images_is_exported_too(photos, tmp_path):
+    whole = make_scorer(short_side=100)
+    whole.crops = "whole"
+    export_scorer(whole, "torchscript", tmp_path / "a.ts", photos[:3], tolerance=1e-4)
+    facts = metadata("torchscript", tmp_path / "a.ts")
+    assert (facts["crops"], facts["crop_size"]) == ("whole", None)
 
 
 def test_an_export_that_differs_is_not_kept(scorer, photo, tmp_path, monkeypatch):

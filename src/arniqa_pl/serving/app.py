@@ -15,7 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from arniqa_pl.data.crops import crop_places, with_short_side
 from arniqa_pl.errors import InputError
-from arniqa_pl.quality.scorer import Scorer
+from arniqa_pl.quality.scorer import WHOLE, Scorer
 from arniqa_pl.serving import intake
 from arniqa_pl.serving.nearest import DistortionMap
 from arniqa_pl.serving.portable import scale_facts
@@ -39,7 +39,7 @@ def create_app(
 
     Args:
         scorer: on the CPU.
-        distortion_map: returns the map, and waits for it if need be.
+        distortion_map: returns the map; asked by one request at a time, the first of which waits for it.
         max_images: in the page at a time, and in the server at a time.
         max_bytes: of an encoded image.
         max_pixels: of a decoded image.
@@ -121,7 +121,7 @@ def report(scorer: Scorer, image: Image.Image, distortion_map: DistortionMap) ->
 
 def _boxes(scorer: Scorer, image: Image.Image) -> list[tuple[float, float, float, float]]:
     """Return where each crop lies at full scale: (left, top, width, height) as shares of the image's sides."""
-    if scorer.crops == "whole":
+    if scorer.crops == WHOLE:
         return [(0.0, 0.0, 1.0, 1.0)]
     width, height = with_short_side(image, scorer.short_side).size
     boxes = []

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import io
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from arniqa_pl.errors import InputError
 from arniqa_pl.quality.scorer import Scorer
 from arniqa_pl.serving import intake
 
-PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[1]
+_NOT_CODE = shutil.ignore_patterns("__pycache__", "photos")
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [
@@ -144,7 +146,7 @@ def log_scorer(scorer: Scorer, photos: Sequence[Image.Image], *, limits: Mapping
             name="scorer",
             python_model=str(Path(__file__).with_name("mlflow_script.py")),
             artifacts={"scorer": str(file)},
-            code_paths=[str(PACKAGE)],
+            code_paths=[shutil.copytree(_PACKAGE, Path(folder) / _PACKAGE.name, ignore=_NOT_CODE)],
             signature=SIGNATURE,
             input_example=pd.DataFrame({"image": [_encoded(photos[0].resize((64, 48)), "JPEG")]}),
             pip_requirements=requirements(scorer),

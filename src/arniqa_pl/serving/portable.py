@@ -1,5 +1,6 @@
 """A scorer as one graph that other runtimes execute: ONNX, torch.export, TorchScript."""
 
+import copy
 import importlib.metadata
 import json
 import math
@@ -14,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from arniqa_pl.data.crops import with_short_side
+from arniqa_pl.data.crops import crop_places, with_short_side
 from arniqa_pl.data.images import to_tensor, to_unit
 from arniqa_pl.errors import InputError
-from arniqa_pl.quality.scorer import Scorer
+from arniqa_pl.quality.scorer import WHOLE, Scorer
 
 Run = Callable[[Tensor], Tensor]
 
@@ -30,11 +31,14 @@ class PortableScorer(nn.Module):
 
     def __init__(self, scorer: Scorer) -> None:
         super().__init__()
-        self.encoder, self.ridge = scorer.encoder, scorer.ridge
-        self.crop_size, self.crops = scorer.crop_size, scorer.crops
+        self.scorer = copy.copy(scorer)  # shares the weights
+        self.scorer.short_side = None  # the caller resizes: to a size that depends on which side is the short one
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 3, H, W) RGB in [0, 1], of the scorer's short side if it has one, to scores (N,)."""
+        scorer = self.scorer
+        if scorer.crops == WHOLE:
+            return scorer(images)
         pixels = (images * 255).round()
         height, width = pixels.shape[2:]
         full = [_crop(pixels, rows, columns) for rows, columns in self._places(height, width)]
@@ -42,15 +46,13 @@ class PortableScorer(nn.Module):
         places = self._places(height // 2, width // 2)
         half = [_half_scale_crop(pixels, rows, columns, *kernels) for rows, columns in places]
         crops = torch.stack([torch.stack(full, dim=1), torch.stack(half, dim=1)], dim=1)
-        return self.ridge(self.encoder.crop_features(crops)).squeeze(2).mean(dim=1)
+        return scorer.ridge(scorer.encoder.crop_features(crops)).squeeze(2).mean(dim=1)
 
     def _places(self, height: int, width: int) -> list[tuple[Tensor, Tensor]]:
-        """Return the rows (S,) and the columns (S,) of each crop that `fixed_crops` cuts."""
-        size, steps = self.crop_size, torch.arange(self.crop_size)
-        bottom, right = height - size, width - size
-        middle = (height // 2 - size // 2, width // 2 - size // 2)
-        corners = [middle, (0, 0), (0, right), (bottom, 0), (bottom, right)]
-        return [(top + steps, left + steps) for top, left in corners[: self.crops]]
+        """Return the rows (S,) and the columns (S,) of each crop."""
+        size, steps = self.scorer.crop_size, torch.arange(self.scorer.crop_size)
+        places = crop_places(width, height, size)[: self.scorer.crops]
+        return [(top + steps, left + steps) for left, top in places]
 
 
 def _crop(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -172,6 +174,7 @@ def describe(scorer: Scorer) -> dict[str, Any]:
     """Say what goes into the graph, what comes out, and what it means: the metadata of every export."""
     low, high = scorer.scale.seen
     share = f"clip((score - {low:g}) / ({high:g} - {low:g}), 0, 1)"
+    whole = scorer.crops == WHOLE
     return {
         "input": f"{INPUT}: float32 (N, 3, H, W), RGB in [0, 1] (bytes / 255), upright, H and W at least {LEAST_SIDE}; "
         "crops, half scale and normalisation are inside",
@@ -179,7 +182,7 @@ def describe(scorer: Scorer) -> dict[str, Any]:
         "output": f"{OUTPUT}: float32 (N,), on the scale of {scorer.scale.database}",
         "quality": share if scorer.scale.higher_is_better else f"1 - {share}",
         "encoder": scorer.encoder.name,
-        "crop_size": scorer.crop_size,
+        "crop_size": None if whole else scorer.crop_size,
         "crops": scorer.crops,
         "scale": scale_facts(scorer),
         "versions": {name: importlib.metadata.version(name) for name in ("arniqa_pl", "torch", "torchvision")},
@@ -194,7 +197,8 @@ def scale_facts(scorer: Scorer) -> dict[str, Any]:
 
 def _example(module: PortableScorer) -> Tensor:
     """Images to trace with: two, and of sides that differ, so that no number of theirs is taken for a constant."""
-    return torch.rand(2, 3, 2 * module.crop_size + 32, 2 * module.crop_size + 47)
+    side = 2 * module.scorer.crop_size
+    return torch.rand(2, 3, side + 32, side + 47)
 
 
 def _dynamic() -> dict[int, Any]:
