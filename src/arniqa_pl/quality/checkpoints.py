@@ -46,8 +46,6 @@ PUBLISHED = {
 }
 """The databases that a regressor was published for, as their readers describe them (a test compares)."""
 
-_CROP_SIZE, _CROPS = 224, 5
-
 
 def read_published(encoder: Path, regressor: Path, database: str) -> Scorer:
     """Make a scorer of `ARNIQA.pth` and a `regressor_<database>.pth`.
@@ -80,7 +78,7 @@ def read_published(encoder: Path, regressor: Path, database: str) -> Scorer:
         plcc=plcc,
         splits="published",
     )
-    return Scorer(network, weight, bias, scale=scale, crop_size=_CROP_SIZE, crops=_CROPS, short_side=facts.short_side)
+    return Scorer(network, weight, bias, scale=scale, crop_size=224, crops=5, short_side=facts.short_side)
 
 
 def read_encoder(file: Path) -> Encoder:
@@ -195,6 +193,7 @@ def _rebuild(storage: Tensor, offset: int, shape: tuple[int, ...], stride: tuple
 def _published_correlation(database: str) -> tuple[float, float]:
     """Return ARNIQA's published SRCC and PLCC on a database, medians over its splits."""
     with resources.as_file(resources.files("arniqa_pl.quality") / "published.csv") as file:
-        facts = pd.read_csv(file).set_index(["method", "trained_on", "database"])
-    row = facts.loc[("ARNIQA", database, database)]
+        facts = pd.read_csv(file)
+    same = (facts[["trained_on", "database"]] == database).all(axis=1) & (facts["method"] == "ARNIQA")
+    (row,) = facts[same].to_dict("records")
     return float(row["srcc"]), float(row["plcc"])

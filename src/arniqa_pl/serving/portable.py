@@ -51,7 +51,7 @@ class PortableScorer(nn.Module):
     def _places(self, height: int, width: int) -> list[tuple[Tensor, Tensor]]:
         """Return the rows (S,) and the columns (S,) of each crop."""
         size, steps = self.scorer.crop_size, torch.arange(self.scorer.crop_size)
-        places = crop_places(width, height, size)[: self.scorer.crops]
+        places = crop_places(width, height, size)[: int(self.scorer.crops)]
         return [(top + steps, left + steps) for left, top in places]
 
 
