@@ -1,10 +1,8 @@
 """Each entry through its real command line, on real files and a real MLflow store."""
 
-import csv
 import importlib.metadata
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +17,6 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from PIL import Image
 
 from arniqa_pl.data.splits import draw_splits
 from arniqa_pl.models import Encoder
@@ -290,37 +287,6 @@ def test_own_images_and_scores_need_no_code(trained, demo_data):
     scorer = Scorer.load(folder / "runs/own/csv.safetensors")
     assert scorer.scale.database == "mine"
     assert scorer.scale.seen == (table["dmos"].min() * 20, table["dmos"].max() * 20)
-
-
-def test_predict_writes_a_row_for_each_image(trained, demo_data):
-    folder, _ = trained
-    images = folder / "images"
-    shutil.copytree(demo_data / "KADIS700/ref_imgs", images)
-    output = run(folder, "predict", "scorer=runs/first/kadid10k.safetensors", "input=images", "output=out/scores.csv")
-    assert "20 images on the scale of kadid10k" in output
-    with (folder / "out/scores.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    paths = sorted(images.iterdir())
-    assert [row["path"] for row in rows] == [f"images/{path.name}" for path in paths]
-    scorer = Scorer.load(folder / "runs/first/kadid10k.safetensors")
-    np.testing.assert_allclose([float(row["score"]) for row in rows], scorer.score(paths), atol=1e-3)
-    np.testing.assert_allclose([float(row["quality"]) for row in rows], scorer.quality(paths), atol=1e-3)
-
-
-def test_an_unreadable_image_is_a_row_and_an_exit_code(trained):
-    folder, _ = trained
-    mixed = folder / "mixed"
-    mixed.mkdir()
-    Image.new("RGB", (90, 80), "red").save(mixed / "a.png")
-    (mixed / "b.png").write_text("no image")
-    output = run(folder, "predict", "scorer=runs/first/kadid10k.safetensors", "input=mixed", "output=m.csv", code=1)
-    assert "Wanted 2 images, could not read 1: see the column error in m.csv." in output
-    with (folder / "m.csv").open() as stream:
-        good, bad = csv.DictReader(stream)
-    assert float(good["score"])
-    assert good["error"] == ""
-    assert bad["score"] == ""
-    assert "could not decode mixed/b.png" in bad["error"]
 
 
 def test_mistakes_are_told_in_sentences(trained, demo_data, tmp_path):

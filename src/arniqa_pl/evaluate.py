@@ -1,7 +1,6 @@
 """python -m arniqa_pl.evaluate scorer=<file>,<file> database=[csiq,live]: each scorer on each database."""
 
 import logging
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,8 @@ from arniqa_pl.quality.correlation import plcc, srcc
 from arniqa_pl.quality.features import extract_features
 from arniqa_pl.quality.figures import matrix_figure
 from arniqa_pl.quality.published import published
-from arniqa_pl.quality.scorer import Scorer
+from arniqa_pl.quality.scorer import WHOLE, Scorer
+from arniqa_pl.quality.scoring import name_scorers
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +39,6 @@ def main(cfg: DictConfig) -> float:
         matrix = evaluate(scorers, databases, cfg)
         _keep(matrix, databases, cfg, logger)
     return float(matrix.loc[~matrix["fitted_here"], "srcc"].mean())
-
-
-def name_scorers(scorers: Mapping[str, Scorer]) -> dict[str, Scorer]:
-    """Name scorers by the database they were fitted to; where several share it, by their files as well."""
-    fitted = [scorer.scale.database for scorer in scorers.values()]
-    shared = os.path.commonpath([Path(file).resolve().parent for file in scorers])
-    return {
-        scorer.scale.database
-        if fitted.count(scorer.scale.database) == 1
-        else f"{scorer.scale.database} ({os.path.relpath(Path(file).resolve().with_suffix(''), shared)})": scorer
-        for file, scorer in scorers.items()
-    }
 
 
 def evaluate(scorers: Mapping[str, Scorer], databases: Mapping[str, Database], cfg: DictConfig) -> pd.DataFrame:
@@ -84,6 +72,8 @@ def evaluate(scorers: Mapping[str, Scorer], databases: Mapping[str, Database], c
 
 def predict(scorer: Scorer, database: Database, cfg: DictConfig) -> np.ndarray:
     """Return what the scorer gives a database's images (N,); scorers of one encoder share the features."""
+    if scorer.crops == WHOLE:
+        return scorer.score(database.paths).numpy()
     features = extract_features(
         scorer.encoder,
         database.paths,

@@ -1,4 +1,7 @@
-"""What the entries share: where the configs lie, how a run is tracked, how a user's mistake is told."""
+"""What the entries share: where the configs lie, how a run is tracked, how a user's mistake is told.
+
+Lightning, pandas and MLflow are imported where they are needed: a command that only scores does not wait for them.
+"""
 
 import ctypes
 import functools
@@ -12,28 +15,35 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
-import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
-from arniqa_pl.runs import mlflow_run_id
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).resolve().parent
 # An installed wheel carries the configs inside the package; a checkout has them at its top.
 CONFIG_DIR = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
+
+
+def _session_dir(*arguments: Any) -> str:
+    from arniqa_pl.runs import session_dir
+
+    return session_dir(*arguments)
+
+
+OmegaConf.register_new_resolver("session_dir", _session_dir, replace=True)
 
 
 def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
@@ -51,7 +61,7 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
         def run(cfg: DictConfig) -> Any:
             logging.captureWarnings(True)
             keep_freed_memory()
-            if rank_zero_only.rank:  # type: ignore[attr-defined]  # Lightning starts the command again for each device
+            if getattr(rank_zero_only, "rank", 0):  # Lightning, if imported, starts the command again for each device
                 logging.getLogger().setLevel(logging.WARNING)
             try:
                 refuse_shared_process(cfg)
@@ -59,9 +69,9 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             except InputError as error:
                 # The one kind of exception that Hydra prints without a traceback; it exits with 1 all the same.
                 raise CompactHydraException(str(error)) from error
-            except SIGTERMException as stop:
-                raise SystemExit(128 + signal.SIGTERM) from stop
-            except (KeyboardInterrupt, SystemExit):
+            except (KeyboardInterrupt, SystemExit) as stop:
+                if _asked_to_leave(stop):
+                    raise SystemExit(128 + signal.SIGTERM) from stop
                 log.warning("Stopped before the end; what was finished is kept.")
                 raise
 
@@ -73,6 +83,15 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
         return functools.wraps(command)(command_line)
 
     return decorate
+
+
+def _asked_to_leave(stop: BaseException) -> bool:
+    """Say whether Lightning ended its loop because of SIGTERM; without Lightning that ends the process by itself."""
+    if "lightning" not in sys.modules:
+        return False
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    return isinstance(stop, SIGTERMException)
 
 
 def keep_freed_memory() -> None:
@@ -108,6 +127,8 @@ def refuse_shared_process(cfg: DictConfig) -> None:
     """
     if HydraConfig.get().mode != RunMode.MULTIRUN or "trainer" not in cfg:
         return
+    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
     launcher = instantiate(cfg.trainer)(logger=False, enable_checkpointing=False).strategy.launcher
     shares = isinstance(launcher, _SubprocessScriptLauncher)
     if shares and not launcher.cluster_environment.creates_processes_externally:
@@ -127,6 +148,8 @@ def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
         InputError: joins the messages of all that could not be built, or are databases without all their images.
 
     """
+    from arniqa_pl.data.databases import Database
+
     built, errors = {}, []
     for name, config in configs.items():
         try:
@@ -160,11 +183,13 @@ def tracked_run(cfg: DictConfig) -> Iterator[Any]:
     """
     import mlflow  # takes seconds: commands that do not track must not pay for it
 
+    from arniqa_pl.runs import mlflow_run_id
+
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # after the import, which sets it to INFO
     Path(cfg.paths.runs_dir).mkdir(parents=True, exist_ok=True)
     resumed = mlflow_run_id(Path(cfg.paths.run_dir)) if cfg.get("resume") else None
     logger = instantiate(cfg.logger, run_name=Path(cfg.paths.run_dir).name, run_id=resumed)
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+    if getattr(rank_zero_only, "rank", 0):
         yield logger
         return
     mlflow.set_tracking_uri(cfg.logger.tracking_uri)
@@ -187,7 +212,7 @@ def versions() -> dict[str, str]:
 
 
 @rank_zero_only
-def log_dataset(name: str, table: pd.DataFrame, root: Path | str, context: str) -> None:
+def log_dataset(name: str, table: "pd.DataFrame", root: Path | str, context: str) -> None:
     """Record on the active MLflow run which rows it saw: a digest of every path, file size and further column.
 
     Args:

@@ -75,9 +75,6 @@ def session_dir(resume: str | None, fresh: str, now: str, tracking_uri: str) -> 
     return fresh if resume is None else str(run_folder(resume, tracking_uri) / "resumed" / now)
 
 
-OmegaConf.register_new_resolver("session_dir", session_dir, replace=True)
-
-
 def run_folder(run: str, tracking_uri: str) -> Path:
     """Find the folder of a run.
 

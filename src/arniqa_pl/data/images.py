@@ -1,4 +1,6 @@
+import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,11 +77,16 @@ def list_images(folder: Path) -> list[Path]:
 
     A link that leads nowhere is listed too: whoever reads it says so.
     """
-    return sorted(
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or path.is_symlink())
-    )
+    return list(walk_images(folder))
+
+
+def walk_images(folder: Path, below: Path = Path()) -> Iterator[Path]:
+    """Yield what `list_images` lists, and remember no more than a folder's own files."""
+    for entry in sorted(os.scandir(folder / below), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk_images(folder, below / entry.name)
+        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (entry.is_file() or entry.is_symlink()):
+            yield below / entry.name
 
 
 def to_tensor(image: Image.Image) -> Tensor:
