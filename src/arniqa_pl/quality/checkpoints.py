@@ -165,7 +165,10 @@ class _TensorUnpickler(pickle.Unpickler):
         if module.split(".")[0] == "__torch__":
             return type("Attributes", (), {})
         known: dict[tuple[str, str], Callable[..., Any] | torch.dtype] = {
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
+            # what stands for a function is made anew each time, so that a file cannot change it
+            ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, stride, *_: storage.as_strided(
+                shape, stride, offset
+            ),
             ("collections", "OrderedDict"): OrderedDict,
         }
         known |= {("torch", storage): dtype for storage, dtype in _STORAGES.items()}
@@ -183,11 +186,6 @@ class _TensorUnpickler(pickle.Unpickler):
         if info.file_size > _MOST_BYTES:
             raise pickle.UnpicklingError(f"its entry {name} promises {info.file_size} bytes")
         return self.archive.read(info)
-
-
-def _rebuild(storage: Tensor, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    """Do what `torch._utils._rebuild_tensor_v2` does; out of range, as_strided raises."""
-    return storage.as_strided(shape, stride, offset)
 
 
 def _published_correlation(database: str) -> tuple[float, float]:

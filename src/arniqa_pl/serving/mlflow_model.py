@@ -32,18 +32,7 @@ SIGNATURE = ModelSignature(
         [ColSpec(DataType.double, "score"), ColSpec(DataType.double, "quality"), ColSpec(DataType.string, "error")]
     ),
 )
-REQUIREMENTS = (
-    "mlflow",
-    "numpy",
-    "pandas",
-    "pillow",
-    "safetensors",
-    "scikit-learn",
-    "scipy",
-    "torch",
-    "torchvision",
-    "tqdm",
-)
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "torch", "torchvision")
 """What scoring imports; the package itself travels with the model, as code."""
 
 _TOLERANCE = 1e-4  # of the range seen in training
