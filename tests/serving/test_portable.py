@@ -94,11 +94,14 @@ def test_a_short_side_is_described_and_dmos_is_turned_round(photos, tmp_path):
     assert facts["quality"] == "1 - clip((score - 0) / (1000 - 0), 0, 1)"
 
 
-def test_a_scorer_of_whole_images_is_exported_too(photos, tmp_path):
+@pytest.mark.parametrize("name", ["torch_export", "torchscript"])
+def test_a_scorer_of_whole_images_is_exported_too(photos, name, tmp_path):
     whole = make_scorer(short_side=100)
     whole.crops = "whole"
-    export_scorer(whole, "torchscript", tmp_path / "a.ts", photos[:3], tolerance=1e-4)
-    facts = metadata("torchscript", tmp_path / "a.ts")
+    file = tmp_path / f"a{FORMATS[name].suffix}"
+    export_scorer(whole, name, file, photos[:3], tolerance=1e-4)
+    facts = metadata(name, file)
+    assert "H and W at least 66" in facts["input"]
     assert (facts["crops"], facts["crop_size"]) == ("whole", None)
 
 

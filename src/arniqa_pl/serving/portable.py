@@ -22,7 +22,6 @@ from arniqa_pl.quality.scorer import WHOLE, Scorer
 
 Run = Callable[[Tensor], Tensor]
 
-LEAST_SIDE = 4  # px: at less, the half-scale image has a side of 1, for which PyTorch would write another graph
 INPUT, OUTPUT = "images", "score"
 
 
@@ -118,6 +117,15 @@ def _cubic(distance: Tensor) -> Tensor:
     return torch.where(x < 1, near, far) * (x < 2)
 
 
+def least_side(scorer: Scorer) -> int:
+    """Return the least height and width that an export takes, in pixels: at less PyTorch would write another graph.
+
+    Of an image of 3 pixels the half-scale version has one, and of a whole image at half scale one pixel would be left
+    after the five halvings inside a usual encoder.
+    """
+    return 2 * 33 if scorer.crops == WHOLE else 4
+
+
 class Format(NamedTuple):
     """A way to write a `PortableScorer`: the suffix of its files, how to write one, and how to run one."""
 
@@ -174,9 +182,9 @@ def describe(scorer: Scorer) -> dict[str, Any]:
     """Say what goes into the graph, what comes out, and what it means: the metadata of every export."""
     low, high = scorer.scale.seen
     share = f"clip((score - {low:g}) / ({high:g} - {low:g}), 0, 1)"
-    whole = scorer.crops == WHOLE
+    whole, least = scorer.crops == WHOLE, least_side(scorer)
     return {
-        "input": f"{INPUT}: float32 (N, 3, H, W), RGB in [0, 1] (bytes / 255), upright, H and W at least {LEAST_SIDE}; "
+        "input": f"{INPUT}: float32 (N, 3, H, W), RGB in [0, 1] (bytes / 255), upright, H and W at least {least}; "
         "crops, half scale and normalisation are inside",
         "resize_first": scorer.short_side and f"bicubic (Pillow), short side to {scorer.short_side} pixels",
         "output": f"{OUTPUT}: float32 (N,), on the scale of {scorer.scale.database}",
@@ -201,9 +209,9 @@ def _example(module: PortableScorer) -> Tensor:
     return torch.rand(2, 3, side + 32, side + 47)
 
 
-def _dynamic() -> dict[int, Any]:
+def _dynamic(module: PortableScorer) -> dict[int, Any]:
     """Say which dimensions of the input may be of any size."""
-    height, width = (torch.export.Dim(name, min=LEAST_SIDE) for name in ("height", "width"))
+    height, width = (torch.export.Dim(name, min=least_side(module.scorer)) for name in ("height", "width"))
     return {0: torch.export.Dim("batch", min=1), 2: height, 3: width}
 
 
@@ -220,7 +228,7 @@ def _write_onnx(module: PortableScorer, facts: str, file: Path) -> None:
         (_example(module),),
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_shapes=(_dynamic(),),
+        dynamic_shapes=(_dynamic(module),),
         opset_version=20,
         dynamo=True,
         external_data=False,
@@ -240,7 +248,7 @@ def _load_onnx(file: Path) -> Run:
 
 
 def _write_program(module: PortableScorer, facts: str, file: Path) -> None:
-    program = torch.export.export(module, (_example(module),), dynamic_shapes=(_dynamic(),))
+    program = torch.export.export(module, (_example(module),), dynamic_shapes=(_dynamic(module),))
     torch.export.save(program, file, extra_files={_FACTS: facts})
 
 
@@ -251,6 +259,7 @@ def _load_program(file: Path) -> Run:
 def _write_torchscript(module: PortableScorer, facts: str, file: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit", FutureWarning)  # PyTorch deprecates it: that is its point
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # comparisons of sizes hold from least_side on
         torch.jit.save(torch.jit.trace(module, _example(module)), file, _extra_files={_FACTS: facts})
 
 
