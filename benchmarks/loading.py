@@ -24,6 +24,7 @@ from arniqa_pl.data.datasets import CropPairs, collate_pairs
 from arniqa_pl.data.pristine import PhotoFiles, find_photos
 from arniqa_pl.demo import write_demo
 from arniqa_pl.distortions import DegradationModel
+from arniqa_pl.launch import keep_freed_memory
 
 BATCH, ROUNDS, PAIRS = 16, 7, 480
 SETTLED, SAMPLES = 2_000, 20_000
@@ -31,6 +32,7 @@ BAR, GROWTH = 0.85, 0.02
 
 
 def main() -> None:
+    keep_freed_memory()  # as every command does; the processes that only decode inherit it, too
     console = Console()
     failed = False
     with tempfile.TemporaryDirectory() as folder:
@@ -76,6 +78,8 @@ def loader(photos: PhotoFiles, workers: int, samples: int) -> DataLoader:
         seed=0,
         unreadable="stop",
         cache_images=0,
+        partner="other",
+        half_scale="independent",
     )
     order = [(0, index) for index in range(samples)]
     return DataLoader(pairs, BATCH, sampler=order, num_workers=workers, collate_fn=collate_pairs)

@@ -53,7 +53,7 @@ def main() -> int:
     theirs = (time.perf_counter() - start) / len(TIMED) * len(alphas) * len(splits)
 
     chosen = Ridge(alpha=found.alpha).fit(rows, targets)
-    error = np.abs(chosen.predict(means) - found.prediction).max() / scores.std()
+    error = np.abs(chosen.predict(means) - found.tests[0].prediction).max() / scores.std()
     Console().print(
         f"{len(splits)} splits × {len(alphas)} penalties, {len(rows)} × {DIM}: {ours:.0f} s against {theirs:.0f} s, "
         f"{theirs / ours:.0f} times faster (floor {FLOOR}), predictions differ by {error:.1e} (at most {TOLERANCE:.0e})"

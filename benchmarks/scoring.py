@@ -25,9 +25,10 @@ import torch
 from PIL import Image, ImageOps
 from rich.console import Console
 
+from arniqa_pl.composition import PACKAGE
 from arniqa_pl.data.images import to_tensor, to_unit
 from arniqa_pl.data.sources import find_source
-from arniqa_pl.launch import PACKAGE, keep_freed_memory
+from arniqa_pl.launch import keep_freed_memory
 from arniqa_pl.models import Encoder
 from arniqa_pl.quality import Scorer
 from arniqa_pl.quality.scorer import ScoreScale
@@ -115,7 +116,7 @@ def main() -> int:
         }
         turns = sorted(photos.iterdir())
         seconds, scores = dict.fromkeys(sides, 0.0), {side: [] for side in sides}
-        for side, (score, pool) in sides.items():
+        for score, pool in sides.values():
             pool.submit(score, turns[0]).result()  # warms up
         for turn in turns:
             for side, (score, pool) in sides.items():

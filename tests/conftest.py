@@ -28,8 +28,9 @@ def demo_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_data(demo_data, tmp_path_factory) -> Path:
-    """A KADID10K/ of 4 references × 3 types × 5 levels in 96×96 pixels, and the same scores as own.csv, negated."""
+    """The demo's photographs; a KADID10K/ of 4 references × 3 types × 5 levels in 96×96 pixels; own.csv: -scores."""
     root = tmp_path_factory.mktemp("small")
+    (root / "KADIS700").symlink_to(demo_data / "KADIS700")
     folder, source = root / "KADID10K", demo_data / "KADID10K"
     (folder / "images").mkdir(parents=True)
     table = pd.read_csv(source / "dmos.csv")

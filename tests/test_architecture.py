@@ -9,7 +9,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "data": {"data", "distortions", "errors"},
     "distortions": {"distortions", "errors"},
-    "models": {"models", "data", "distortions", "errors"},
+    "tracking": {"tracking", "errors"},
+    "models": {"models", "tracking", "data", "distortions", "errors"},
+    "pages": {"pages", "quality", "tracking", "errors"},
     "quality": {"quality", "models", "data", "errors"},
     "serving": {"serving", "quality", "models", "data", "distortions", "errors"},
 }

@@ -1,3 +1,7 @@
+import re
+import subprocess
+import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -7,7 +11,8 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from arniqa_pl.launch import CONFIG_DIR
+from arniqa_pl import train
+from arniqa_pl.composition import CONFIG_DIR, check_types
 
 EXPERIMENTS = sorted(
     file.relative_to(CONFIG_DIR / "experiment").with_suffix("").as_posix()
@@ -29,6 +34,8 @@ ROOTS = (
     "export_import",
     "export_mlflow",
     "serve",
+    "report",
+    "report_send",
 )
 OPTIONS = sorted(
     (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem)
@@ -49,7 +56,7 @@ def composed(root: str, *overrides: str) -> DictConfig:
 
 def test_no_config_is_overlooked():
     assert {file.stem for file in CONFIG_DIR.glob("*.yaml")} == set(ROOTS)
-    assert len(OPTIONS) == 49
+    assert len(OPTIONS) == 62
     assert Path(__file__).parents[1] / "conf" == CONFIG_DIR
 
 
@@ -74,28 +81,23 @@ def test_every_root_composes_and_resolves(root):
     assert OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
-@pytest.mark.parametrize(
-    ("group", "option"), [each for each in OPTIONS if each[0] not in ("hydra", "experiment/ablation")]
-)
-def test_every_option_composes_into_train(group, option):
+@pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0].split("/")[0] != "experiment"])
+def test_every_option_composes_and_builds_what_it_is_for(group, option, replicas, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if group in ("hydra", "hydra/sweeper"):
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            assert compose("train", [f"{group}={option}"], return_hydra_config=True).hydra.sweeper
+        return
+    images = replicas / "KADID10K/images"
+    Path("scores.csv").write_text(f"image,score\n{images}/I01.png,1\n{images}/I02.png,2\n")
+    places = [f"paths.data_dir={replicas}", f"photos.source={images}", "encoder.weights=none"]
+    places += ["databases.csv.path=scores.csv"] if option == "csv" else []
     value = f"[{option}]" if group == "database" else option
-    extra = ["databases.csv.path=x"] if option == "csv" else []
-    cfg = composed("train", f"{'+' if group == 'debug' else ''}{group}={value}", *extra)
+    cfg = composed("train", f"{'+' if group == 'debug' else ''}{group}={value}", *places)
     assert OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_what_needs_no_data_can_be_built(experiment):
-    cfg = composed("train", f"experiment={experiment}", "encoder.weights=none")
-    encoder = instantiate(cfg.encoder)
-    model = instantiate(cfg.model)(
-        encoder=encoder, optimizer=instantiate(cfg.optimizer), schedule=instantiate(cfg.schedule)
-    )
-    assert model.projector[-1].out_features == 128
-    assert instantiate(cfg.degradation).max_distortions == 4
-    assert len(instantiate(cfg.ridge.alphas)) == 100
-    callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
-    instantiate(cfg.trainer)(logger=False, callbacks=callbacks)
+    check_types(cfg, cfg)  # finds every callable as well
+    part = {"database": "databases", "debug": "callbacks"}.get(group, group)
+    assert instantiate(cfg[part])
 
 
 @pytest.mark.parametrize("ablation", [each for each in EXPERIMENTS if each.startswith("ablation/")])
@@ -129,9 +131,36 @@ def test_kadid_holds_the_settings_of_the_paper():
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_experiments_open_with_their_command(experiment):
+def test_experiments_open_with_command_hardware_hours_and_result(experiment):
     lines = (CONFIG_DIR / "experiment" / f"{experiment}.yaml").read_text().splitlines()
     assert lines[1].startswith(f"# python -m arniqa_pl.train experiment={experiment}")
+    opening = " ".join(takewhile(lambda line: line.startswith("#"), lines))
+    assert re.search(r"\d CPU cores|One GPU", opening)
+    assert re.search(r"about \d+ minutes|hours: not yet measured", opening)
+    assert re.search(r"Expected[^.]*: (\w+ )*(not yet measured|median test SRCC \d)", opening)
+
+
+def test_hydras_own_words_work(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def says(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py", "experiment=demo", *arguments])
+        train.main()
+        return capsys.readouterr().out
+
+    assert OmegaConf.create(says("--cfg", "job", "seed=3")) == composed("train", "experiment=demo", "seed=3")
+    assert re.search(r"experiment/demo\s", says("--info", "defaults"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_bash_completes_experiments_and_keys_of_a_module():
+    script = f"""eval "$({sys.executable} -m arniqa_pl.completion)"
+        typed() {{ COMP_WORDS=("$@") COMP_LINE="$*" COMP_CWORD=$(($# - 1)); _arniqa_pl; echo "${{COMPREPLY[@]}}"; }}
+        typed {sys.executable} -m arniqa_pl.train experiment=k
+        typed {sys.executable} -m arniqa_pl.train experiment=demo data.ba
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["experiment=kadid experiment=koniq10k", "data.batch_size="]
 
 
 def test_unknown_keys_are_refused_by_name():

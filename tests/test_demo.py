@@ -78,8 +78,8 @@ def test_data_are_the_same_every_time(demo_data, tmp_path):
         np.testing.assert_array_equal(Image.open(tmp_path / file), Image.open(demo_data / file))
 
 
-def test_both_kinds_need_a_photograph(tmp_path):
-    with pytest.raises(InputError, match="Wanted 1 to 23 of the 24 photographs as pristine, got 24"):
+def test_references_need_a_photograph(tmp_path):
+    with pytest.raises(InputError, match="Wanted 0 to 23 of the 24 photographs as pristine, got 24"):
         write_demo(tmp_path, pristine=24, seed=27)
 
 

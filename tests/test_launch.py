@@ -10,18 +10,18 @@ _FAULTS = """
 import resource, torch
 from arniqa_pl.launch import keep_freed_memory
 keep_freed_memory()
-for _ in range(8):  # the first few may lie apart
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
     torch.ones(64 * 2**20, dtype=torch.uint8)
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(faults)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a property of glibc's allocator")
 def test_memory_that_was_freed_is_used_again_without_asking_the_system():
     done = subprocess.run([sys.executable, "-c", _FAULTS], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 64 * 2**20 / 4096 / 10
+    pages = 64 * 2**20 / 4096
+    assert int(done.stdout) < 5 * pages  # of 20: the heap grows once or twice before it has a place of that size
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from tests.test_entries import run
 
 
 @pytest.fixture
-def folder(replicas, small_data, tmp_path):
+def folder(replicas, tmp_path):
     """A folder data/ with damaged replicas, an excerpt that the demo wrote, and a table of one's own."""
     for name in ("CSIQ", "SPAQ"):
         shutil.copytree(replicas / name, tmp_path / "data" / name)
     (tmp_path / "data/CSIQ/dst_imgs/awgn/1600.AWGN.1.png").unlink()
     (tmp_path / "data/SPAQ/TestImage/00007.jpg").write_bytes(b"\xff\xd8 no photograph")
-    shutil.copytree(small_data / "KADID10K", tmp_path / "demo" / "KADID10K")
+    shutil.copytree(replicas / "KADID10K", tmp_path / "demo" / "KADID10K")
     (tmp_path / "demo" / "DEMO.txt").touch()
     for number in range(15):
         Image.new("L", (9, 9), number).save(tmp_path / f"{number}.png")
@@ -51,13 +51,19 @@ def test_check_tells_every_fault_of_every_database_and_fails(folder):
     assert "unreadable images: 1. Restore them" in output[spaq:kadid]
     assert "data/SPAQ/TestImage/00007.jpg" in output[spaq:kadid]
     assert "written by the demo, an excerpt on purpose" in output[kadid:own]
-    assert "rows: wanted 10,125, found 60.\n" in output[kadid:own]
+    assert "rows: wanted 10,125, found 24.\n" in output[kadid:own]
     assert "Nothing is wrong." in output[own:]
     # csiq: rows, references, types, images; pipal; spaq: rows, unreadable.
     assert "Wanted csiq, pipal, spaq, kadid10k, csv without a fault, found 7: see above." in output
     assert "image/s" in output  # progress has a rate
     assert "Traceback" not in output
     assert sorted(folder.rglob("*")) == before
+
+
+def test_what_has_no_default_is_asked_for(tmp_path):
+    output = run(tmp_path, "prepare", "check", "database=csv", code=1)
+    assert "Wanted databases.csv.path=…, which has no default: add it to the command." in output
+    assert "Traceback" not in output
 
 
 def test_unknown_verbs_are_told_the_known_ones(monkeypatch):

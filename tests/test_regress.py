@@ -4,7 +4,13 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from omegaconf import ListConfig
 
+from arniqa_pl.data.splits import Splits, draw_splits
+from arniqa_pl.models import Encoder
+from arniqa_pl.regress import _as_published, load_encoders
+from tests.test_configs import composed
 from tests.test_entries import run
 
 TINY = ("features.crop_size=64", "features.crops=1", "features.num_workers=0", "ridge.num_splits=3")
@@ -52,16 +58,43 @@ def test_one_command_gives_mean_and_spread_over_a_sweep_and_a_curve_over_shares(
     assert {"results.md", "results.xlsx", "results.csv", "results_by_type.csv", "results.json"} <= artifacts
 
 
-def test_full_reference_needs_references_and_keeps_no_scorer(small_data, small_checkpoints, tmp_path):
-    command = (f"checkpoint={small_checkpoints[0]}", f"paths.data_dir={small_data}", "regression.full_reference=true")
-    run(tmp_path, "regress", *command, "hydra.run.dir=runs/full", *TINY)
-    assert (tmp_path / "runs/full/results.md").is_file()
+def test_full_reference_needs_references_and_keeps_no_scorer(small_data, replicas, small_checkpoints, tmp_path):
+    command = (f"checkpoint={small_checkpoints[0]}", f"paths.data_dir={replicas}", "regression.full_reference=true")
+    run(tmp_path, "regress", *command, "database=[kadid10k,csiq]", "hydra.run.dir=runs/full", *TINY)
+    frame = pd.read_csv(tmp_path / "runs/full/results.csv")
+    assert frame["database"].tolist() == ["kadid10k", "csiq"]
+    assert frame["split_origin"].tolist() == ["drawn", "published"]
     assert not list((tmp_path / "runs/full").glob("*.safetensors"))
-    images, references = (np.load(file) for file in sorted((tmp_path / "runs/cache/features").iterdir(), key=by_size))
-    assert (len(images), len(references)) == (60, 4)
+    files = sorted((tmp_path / "runs/cache/features").iterdir(), key=by_size)
+    assert [len(np.load(file)) for file in files] == [31, 24, 4, 4]  # images and references of each
     own = f"databases.csv.path={small_data}/KADID10K/own.csv"
     output = run(tmp_path, "regress", *command, "database=csv", own, *TINY, code=1)
     assert "Wanted a reference of every image of csv for regression.full_reference, found some without" in output
+
+
+def test_checkpoints_may_be_named_from_here_and_from_the_root(small_checkpoints, monkeypatch):
+    first, second = (file.parents[1] for file in small_checkpoints)
+    monkeypatch.chdir(first.parent)
+    assert set(load_encoders(ListConfig([first.name, str(second)]))) == {first.name, second.name}
+
+
+@pytest.mark.parametrize(
+    ("override", "comparable"),
+    [
+        ("seed=1", True),
+        ("features.crops=1", False),
+        ("ridge.num_splits=3", False),
+        ("ridge.standardise=true", False),
+        ("ridge.alphas.num=50", False),
+        ("regression.full_reference=true", False),
+    ],
+)
+def test_published_numbers_are_for_the_published_setting(override, comparable):
+    cfg = composed("regress", "checkpoint=x", override)
+    splits = Splits(draw_splits(range(50), cfg.ridge.num_splits), "drawn")
+    with torch.device("meta"):
+        encoder = Encoder("resnet50")
+    assert _as_published("a", encoder, splits, cfg) == comparable
 
 
 def by_size(file):

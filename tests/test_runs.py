@@ -1,12 +1,10 @@
-import json
 from pathlib import Path
 
-import mlflow
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from arniqa_pl.errors import InputError
-from arniqa_pl.runs import RunLogger, mlflow_run_id, resumed, run_folder
+from arniqa_pl.runs import resumed, run_folder
 from tests.test_configs import composed
 
 STARTED = ("experiment=demo", "seed=5")
@@ -48,29 +46,3 @@ def test_what_cannot_be_continued_is_named(folder, tmp_path_factory):
     (other / "checkpoints/last.ckpt").touch()
     with pytest.raises(InputError, match=rf"continue it with resume={other}"):
         resumed(composed("train", f"paths.run_dir={other}"))
-
-
-def test_a_logger_that_continues_logs_nothing_twice(tmp_path):
-    store = f"sqlite:///{tmp_path}/mlflow.db"
-    first = RunLogger(folder=str(tmp_path / "run"), tracking_uri=store)
-    first.log_metrics({"loss": 3.0, "lr": 0.1}, 0)
-    first.log_metrics({"loss": 2.0}, 1)  # and then the run is killed
-    first.experiment.set_tag(first.run_id, "run_dir", str(tmp_path / "run"))
-    with (tmp_path / "run/metrics.jsonl").open("a") as stream:
-        stream.write('{"step": 1, "lo')
-
-    second = RunLogger(folder=str(tmp_path / "run"), run_id=mlflow_run_id(tmp_path / "run"), tracking_uri=store)
-    assert second.run_id == first.run_id
-    second.log_metrics({"loss": 2.0, "lr": 0.2}, 1)  # the step is taken again
-    second.log_metrics({"loss": float("nan"), "lr": 0.3}, 2)
-    client = mlflow.MlflowClient(store)
-    assert [each.step for each in client.get_metric_history(first.run_id, "loss")] == [0, 1, 2]
-    assert [each.value for each in client.get_metric_history(first.run_id, "lr")] == [0.1, 0.2, 0.3]
-    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert rows == [
-        {"step": 0, "loss": 3.0, "lr": 0.1},
-        {"step": 1, "loss": 2.0},
-        {"step": 1, "lr": 0.2},
-        {"step": 2, "loss": None, "lr": 0.3},
-    ]
-    assert run_folder(first.run_id, store) == tmp_path / "run"

@@ -39,22 +39,23 @@ def write_demo(output: Path, *, pristine: int, seed: int) -> None:
 
     Args:
         output: folder of the demo data.
-        pristine: how many of the photographs are for pre-training.
+        pristine: how many of the photographs are for pre-training; 0 if it has photographs of its own.
         seed: of the choice and of everything random in the distortions.
 
     Raises:
-        InputError: no photograph is left for one of the two, or the folder holds databases of another origin.
+        InputError: no photograph is left for the references, or the folder holds databases of another origin.
 
     """
     photos = demo_photos()
-    if not 0 < pristine < len(photos):
-        raise InputError(f"Wanted 1 to {len(photos) - 1} of the {len(photos)} photographs as pristine, got {pristine}.")
+    if not 0 <= pristine < len(photos):
+        raise InputError(f"Wanted 0 to {len(photos) - 1} of the {len(photos)} photographs as pristine, got {pristine}.")
     order = torch.randperm(len(photos), generator=Generator().manual_seed(seed)).tolist()
     shuffled = [photos[index] for index in order]
 
     _make_room(output)
     pristine_folder = output / "KADIS700" / "ref_imgs"
-    pristine_folder.mkdir(parents=True, exist_ok=True)
+    if pristine:
+        pristine_folder.mkdir(parents=True)
     for photo in shuffled[:pristine]:
         _save(_resized(photo), pristine_folder / f"{photo.stem}.png")
     _write_database(output / "KADID10K", shuffled[pristine:], seed)

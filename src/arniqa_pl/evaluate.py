@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import lightning
 import numpy as np
@@ -15,15 +14,18 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
-from arniqa_pl import launch
+from arniqa_pl import launch, runs
 from arniqa_pl.data.databases import Database
+from arniqa_pl.errors import InputError
 from arniqa_pl.quality import report
 from arniqa_pl.quality.correlation import plcc, srcc
 from arniqa_pl.quality.features import extract_features
 from arniqa_pl.quality.figures import matrix_figure
 from arniqa_pl.quality.published import published
+from arniqa_pl.quality.regression import predict_rows
 from arniqa_pl.quality.scorer import WHOLE, Scorer
 from arniqa_pl.quality.scoring import name_scorers
+from arniqa_pl.tracking import RunLogger
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,8 @@ def main(cfg: DictConfig) -> float:
     databases = launch.build(cfg.databases)
     files = [str(each) for each in (cfg.scorer if isinstance(cfg.scorer, ListConfig) else [cfg.scorer])]
     scorers = name_scorers({file: Scorer.load(file) for file in files})
-    with launch.tracked_run(cfg) as logger:
+    names = ", ".join(sorted({scorer.encoder.name for scorer in scorers.values()}))
+    with runs.tracked_run(cfg, names) as logger:
         matrix = evaluate(scorers, databases, cfg)
         _keep(matrix, databases, cfg, logger)
     return float(matrix.loc[~matrix["fitted_here"], "srcc"].mean())
@@ -71,21 +74,27 @@ def evaluate(scorers: Mapping[str, Scorer], databases: Mapping[str, Database], c
 
 
 def predict(scorer: Scorer, database: Database, cfg: DictConfig) -> np.ndarray:
-    """Return what the scorer gives a database's images (N,); scorers of one encoder share the features."""
+    """Return what the scorer gives a database's images (N,); scorers of one encoder share the features.
+
+    Images are first resized as their database asks for (SPAQ), else as the scorer does: the published way.
+
+    Raises:
+        InputError: a scorer of whole images, which have no crops to share.
+
+    """
     if scorer.crops == WHOLE:
-        return scorer.score(database.paths).numpy()
+        raise InputError("Wanted scorers of crops, one scores whole images: score the database's folder with predict.")
     features = extract_features(
         scorer.encoder,
         database.paths,
         trainer=instantiate(cfg.trainer),
         crop_size=scorer.crop_size,
         crops=scorer.crops,
-        short_side=scorer.short_side,
+        short_side=database.short_side or scorer.short_side,
         **cfg.features,
     )
-    with torch.inference_mode():
-        scores = [scorer.ridge(torch.tensor(image)).mean() for image in features]
-    return torch.stack(scores).numpy()
+    weight, bias = scorer.ridge.weight[0].double(), float(scorer.ridge.bias)
+    return predict_rows(features, np.arange(len(features)), weight[None], torch.tensor([bias]))[0]
 
 
 def _published(scorer: Scorer, database: Database) -> dict[str, float]:
@@ -98,16 +107,16 @@ def _published(scorer: Scorer, database: Database) -> dict[str, float]:
 
 
 @rank_zero_only
-def _keep(matrix: pd.DataFrame, databases: Mapping[str, Database], cfg: DictConfig, logger: Any) -> None:
+def _keep(matrix: pd.DataFrame, databases: Mapping[str, Database], cfg: DictConfig, logger: RunLogger) -> None:
     """Write the matrix into the run's folder and onto the tracking server, and print it."""
-    folder, client, run_id = Path(cfg.paths.run_dir), logger.experiment, logger.run_id
+    folder = Path(cfg.paths.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for name, database in databases.items():
-        launch.log_dataset(name, database.table, database.root, "evaluation")
+        runs.log_dataset(logger, name, database.table, database.root, "evaluation")
     square = report.matrix_frame(matrix)
     for file in report.write_tables(folder, {"overall": matrix, "matrix": square}, report.matrix_text(matrix)):
-        client.log_artifact(run_id, str(file))
-    client.log_table(run_id, matrix, "results.json")
+        logger.log_artifact(file)
+    logger.log_table(matrix, "results.json")
     logger.log_metrics(
         {
             re.sub(r"[^/\w.\- :]", "", f"cross/{row['scorer']}/{row['database']}/{measure}"): row[measure]
@@ -115,7 +124,7 @@ def _keep(matrix: pd.DataFrame, databases: Mapping[str, Database], cfg: DictConf
             for measure in ("srcc", "plcc")
         }
     )
-    client.log_figure(run_id, matrix_figure(matrix), "figures/matrix.png")
+    logger.log_figure(matrix_figure(matrix), "figures/matrix.png")
     Console().print(report.terminal_table(square, "SRCC / PLCC of scorers on databases (*: fitted to it)"))
     log.info("Results: %s", folder)
 

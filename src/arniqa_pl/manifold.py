@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import lightning
 import numpy as np
@@ -14,14 +13,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
 
-from arniqa_pl import launch
+from arniqa_pl import launch, runs
 from arniqa_pl.data.databases import Database
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.encoder import load_encoder
 from arniqa_pl.quality import report
 from arniqa_pl.quality.features import extract_features
-from arniqa_pl.quality.figures import manifold_figure, picture_figure
+from arniqa_pl.quality.figures import image_caption, manifold_figure, picture_figure
 from arniqa_pl.quality.manifold import METHODS, Array, embed, manifold_frame, manifold_page, nearest, require_packages
+from arniqa_pl.tracking import RunLogger
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build(cfg.databases)
     encoder = load_encoder(str(cfg.checkpoint))
-    with launch.tracked_run(cfg) as logger:
+    with runs.tracked_run(cfg, encoder.name) as logger:
         for name, database in databases.items():
             log.info("Features of %d images of %s", len(database.table), name)
             policy = {**cfg.features, "trainer": instantiate(cfg.trainer), "short_side": database.short_side}
@@ -54,17 +54,20 @@ def _centre(features: Array) -> Array:
 
 
 @rank_zero_only
-def _keep(name: str, database: Database, features: Array, query: Array | None, cfg: DictConfig, logger: Any) -> None:
+def _keep(
+    name: str, database: Database, features: Array, query: Array | None, cfg: DictConfig, logger: RunLogger
+) -> None:
     """Write pictures and numbers of one database into the run's folder and onto the tracking server."""
-    folder, client, run_id = Path(cfg.paths.run_dir) / name, logger.experiment, logger.run_id
+    folder = Path(cfg.paths.run_dir) / name
     folder.mkdir(parents=True, exist_ok=True)
-    launch.log_dataset(name, database.table, database.root, "manifold")
+    runs.log_dataset(logger, name, database.table, database.root, "manifold")
     if query is not None:
         _write_nearest(Path(str(cfg.query)), query, database, features, cfg.neighbours, folder)
     if len(set(database.table["distortion"]) - {""}) > 1:
         logger.log_metrics(_write_numbers(name, database.table, features, folder))
     _write_pictures(database, features, cfg, folder)
-    client.log_artifacts(run_id, str(folder), name)
+    for file in sorted(folder.iterdir()):
+        logger.log_artifact(file, name)
     log.info("Pictures and numbers: %s", folder)
 
 
@@ -75,8 +78,7 @@ def _write_nearest(path: Path, query: Array, database: Database, features: Array
     pictures = [(path, f"{path.name}\nthe query")]
     for row, cosine in zip(rows, similarity, strict=True):
         facts = database.table.iloc[row]
-        told = f"{facts['distortion']} {facts['level'] or ''}".replace("_", " ").strip()
-        caption = f"{Path(facts['image']).name} {told}\nscore {facts['score']:.2f}, cosine {cosine:.3f}"
+        caption = f"{image_caption(facts)}\nscore {facts['score']:.2f}, cosine {cosine:.3f}"
         pictures.append((database.paths[row], caption))
     figure = picture_figure(pictures, f"{database.name}: the images nearest to {path.name}, nearest first")
     figure.savefig(folder / "nearest.png")

@@ -97,13 +97,13 @@ def summary(cfg: DictConfig) -> None:
     """Print how the scores of a table are distributed, and write a sheet of the worst images."""
     from rich.console import Console
 
-    from arniqa_pl.quality import summary
+    from arniqa_pl.quality import score_summary
 
-    frame = summary.read_scores(Path(str(cfg.input)))
-    for table in summary.distribution_tables(frame):
+    frame = score_summary.read_scores(Path(str(cfg.input)))
+    for table in score_summary.distribution_tables(frame):
         Console().print(table)
     sheet = Path(cfg.output or Path(str(cfg.input)).with_suffix(".worst.jpg"))
-    shown = summary.write_sheet(frame, sheet, worst=cfg.worst, column=cfg.by)
+    shown = score_summary.write_sheet(frame, sheet, worst=cfg.worst, column=cfg.by)
     log.info("The %d worst of %d images: %s", shown, len(frame), sheet)
 
 

@@ -1,73 +1,86 @@
 """A run is a folder and an MLflow run of the same contents: how it is recorded, and how it is found and continued."""
 
-import json
+import hashlib
 import logging
-import math
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import MLFlowLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from arniqa_pl import jobs
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.restart import LAST, newest_checkpoint
+from arniqa_pl.pages.run import write_page
+from arniqa_pl.provenance import machine, origin, versions
+from arniqa_pl.tracking import Journal, RunLogger
+from arniqa_pl.tracking.privacy import anonymous, personal
 
 log = logging.getLogger(__name__)
 
-_RUN_ID = "mlflow_run_id"
 
-
-class RunLogger(MLFlowLogger):
-    """Lightning's MLFlowLogger, with `metrics.jsonl` beside the run: a line of JSON for each time it logs.
-
-    A run that continues from its last checkpoint takes some steps again; what they logged already is not logged
-    twice. The JSON lines are then written anew from MLflow, which is the truth, should the two have been parted.
+@contextmanager
+def tracked_run(cfg: DictConfig, encoder: str | None = None) -> Iterator[RunLogger]:
+    """Open the tracked run of this command and record what it takes to repeat it; end it with a page of its results.
 
     Args:
-        folder: of the run; it also keeps the MLflow run's id there.
-        run_id: of the MLflow run that is continued; None: a new one.
-        settings: of MLFlowLogger.
+        cfg: of the command.
+        encoder: whose features this is about, for people who look for runs by it.
+
+    Yields:
+        The logger. The run ends FINISHED, or FAILED if an exception leaves the block.
 
     """
-
-    def __init__(self, *, folder: str, run_id: str | None = None, **settings: Any) -> None:
-        super().__init__(run_id=run_id, **settings)
-        self.folder = Path(folder)
-        self._logged: dict[str, int] = {}
-        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / _RUN_ID).write_text(str(self.run_id))
-            (self.folder / "metrics.jsonl").write_text("".join(map(_json_line, self._recall() if run_id else [])))
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log what was not logged at this step before."""
-        new = {key: value for key, value in metrics.items() if step is None or step > self._logged.get(key, -1)}
-        if new:
-            self._logged |= dict.fromkeys(new, step or 0)
-            super().log_metrics(new, step)
-            with (self.folder / "metrics.jsonl").open("a") as stream:
-                stream.write(_json_line({"step": step or 0, **new}))
-
-    def _recall(self) -> list[dict[str, float]]:
-        """Read back what the MLflow run holds: a row for each step."""
-        rows: dict[int, dict[str, float]] = {}
-        client = self.experiment
-        for key in client.get_run(self.run_id).data.metrics:
-            if not key.startswith("system/"):
-                for metric in client.get_metric_history(self.run_id, key):
-                    rows.setdefault(metric.step, {"step": metric.step})[key] = metric.value
-                    self._logged[key] = max(metric.step, self._logged.get(key, -1))
-        return [rows[step] for step in sorted(rows)]
+    logger = instantiate(cfg.logger, resume=bool(cfg.get("resume")), **jobs.membership(Path(cfg.paths.run_dir)))
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        yield logger
+        return
+    with logger.recording():
+        if not logger.resumed:
+            settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+            logger.log_hyperparams(settings)
+            # As it was composed, with what refers to other settings or to the run's folder: it can be run again.
+            composed = anonymous(OmegaConf.to_container(cfg))
+            logger.log_text(OmegaConf.to_yaml(OmegaConf.create(composed)), "config.yaml")
+            logger.set_tags(origin(cfg) | ({"encoder": encoder} if encoder else {}))
+        logger.set_tags({f"version.{name}": version for name, version in versions().items()})
+        logger.set_tags({f"machine.{name}": fact for name, fact in machine().items()})
+        started = time.monotonic()
+        yield logger
+        logger.log_metrics({"minutes": (time.monotonic() - started) / 60})
+        logger.log_artifact(write_page(logger.folder))
 
 
-def _json_line(row: Mapping[str, float]) -> str:
-    """Return a row as one line; JSON has no word for nan."""
-    return json.dumps({key: value if math.isfinite(value) else None for key, value in row.items()}) + "\n"
+@rank_zero_only
+def log_dataset(logger: RunLogger, name: str, table: pd.DataFrame, root: Path | str, context: str) -> None:
+    """Record which rows a run saw: a digest of every path, file size and further column.
+
+    Args:
+        logger: of the run.
+        name: what the data set is called.
+        table: a row for each image; the column image holds paths relative to root, bytes (if there) their sizes.
+        root: folder of the images, or another source with sizes in the table.
+        context: what they were used for.
+
+    """
+    from mlflow.data.pandas_dataset import from_pandas
+
+    source = str(root.resolve()) if isinstance(root, Path) else root
+    logger.log_dataset(from_pandas(table.astype(str), source=source, name=name, digest=digest(table, root)), context)
+
+
+def digest(table: pd.DataFrame, root: Path | str) -> str:
+    """Return what tells data sets apart: a hash of every path, file size and further column of `log_dataset`."""
+    if "bytes" not in table:
+        table = table.assign(bytes=[(Path(root) / image).stat().st_size for image in table["image"]])
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]
 
 
 def session_dir(resume: str | None, fresh: str, now: str, tracking_uri: str) -> str:
@@ -91,7 +104,7 @@ def run_folder(run: str, tracking_uri: str) -> Path:
     import mlflow  # takes seconds
 
     try:
-        folder = Path(mlflow.MlflowClient(tracking_uri).get_run(run).data.tags["run_dir"])
+        folder = Path(personal(mlflow.MlflowClient(tracking_uri).get_run(run).data.tags["run_dir"]))
     except (mlflow.MlflowException, KeyError) as error:
         raise InputError(
             f"Wanted a run's folder, or the id of an MLflow run on {tracking_uri}, found no {run}: look for the folder "
@@ -126,27 +139,43 @@ def resumed(cfg: DictConfig) -> DictConfig:
     if not (started / "config.yaml").is_file():
         raise InputError(f"Wanted a run of arniqa_pl.train in {folder}, found no .hydra/config.yaml in it.")
     saved = cast(DictConfig, OmegaConf.load(started / "config.yaml"))
-    overrides = set(cast(list[str], OmegaConf.to_container(OmegaConf.load(started / "overrides.yaml"))))
-    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
-        key, line = override.key_or_group, override.input_line
-        if key == "resume" or line in overrides:
-            continue
-        if OmegaConf.select(saved, key) is None or isinstance(OmegaConf.select(saved, key), DictConfig):
-            raise InputError(
-                f"Wanted single values to change in the run {folder}, found {line}, with which it was not started: "
-                "leave it out, or start a new run."
-            )
-        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+    overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(started / "overrides.yaml")))
+    change(saved, cfg, known=overrides, run=f"run {folder}")
     with open_dict(saved):
         saved.resume = str(cfg.resume)
         saved.paths.run_dir = str(folder)
     return saved
 
 
+def change(saved: DictConfig, cfg: DictConfig, known: Collection[str], run: str) -> None:
+    """Put single values of this command line on top of the config of another run.
+
+    Args:
+        saved: the other run's config, which is changed.
+        cfg: of this command line.
+        known: options that the other run was started with.
+        run: what to call it.
+
+    Raises:
+        InputError: an option is not a single value of the other config.
+
+    """
+    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
+        key, line = override.key_or_group, override.input_line
+        if key in ("resume", "reproduce") or line in known:
+            continue
+        if OmegaConf.select(saved, key) is None or isinstance(OmegaConf.select(saved, key), DictConfig):
+            raise InputError(
+                f"Wanted single values to change in the {run}, found {line}, with which it was not started: "
+                "leave it out, or start a new run."
+            )
+        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+
+
 def mlflow_run_id(folder: Path) -> str | None:
-    """Return the id of the MLflow run that a run's folder belongs to, if it got that far."""
-    file = folder / _RUN_ID
-    return file.read_text().strip() if file.is_file() else None
+    """Return the id of the MLflow run that a run's folder belongs to; None: no server has heard of it yet."""
+    sent = Journal(folder).sent()
+    return sent.run_id if sent else None
 
 
 def checkpoint_to_continue(cfg: DictConfig) -> Path | None:

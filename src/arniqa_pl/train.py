@@ -7,7 +7,7 @@ import lightning
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from arniqa_pl import launch, runs
+from arniqa_pl import launch, reproduction, runs
 from arniqa_pl.data.pristine import Photos
 from arniqa_pl.models.encoder import load_encoder
 from arniqa_pl.quality.validation import RidgeValidation
@@ -19,12 +19,15 @@ log = logging.getLogger(__name__)
 @launch.entry("train")
 def main(cfg: DictConfig) -> float:
     """Pre-train, regress, report; return the best mean validation SRCC, for sweepers to maximise."""
-    cfg = runs.resumed(cfg)
+    cfg = reproduction.reproduced(runs.resumed(cfg))
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build({**cfg.databases, "photos": cfg.photos})
     photos: Photos = databases.pop("photos")
     sizes = ", ".join(f"{len(database.table)} images of {name}" for name, database in databases.items())
     log.info("%d pristine photographs; %s", len(photos), sizes)
+    if cfg.reproduce:
+        digests = {name: runs.digest(database.table, database.root) for name, database in databases.items()}
+        reproduction.tell_differences(cfg, {"pristine": runs.digest(photos.table(), photos.source), **digests})
     data = instantiate(cfg.data)(photos=photos, databases=databases, degradation=instantiate(cfg.degradation))
     encoder = instantiate(cfg.encoder)
     untrained = copy.deepcopy(encoder)
@@ -35,11 +38,10 @@ def main(cfg: DictConfig) -> float:
     callbacks = {name: instantiate(callback) for name, callback in cfg.callbacks.items() if callback}
     validation = RidgeValidation(databases, splits, alpha=cfg.ridge.validation_alpha)
 
-    with launch.tracked_run(cfg) as logger:
-        launch.log_dataset("pristine", photos.table(), photos.source, "train")
+    with runs.tracked_run(cfg, encoder.name) as logger:
+        runs.log_dataset(logger, "pristine", photos.table(), photos.source, "train")
         trainer = instantiate(cfg.trainer)(callbacks=[validation, *callbacks.values()], logger=logger)
         trainer.fit(model, data, ckpt_path=runs.checkpoint_to_continue(cfg))
-        logger.experiment.update_run(logger.run_id, status="RUNNING")  # Lightning ended it; the regression is to come
         best = callbacks.get("best")
         # A shortened run (fast_dev_run) keeps no checkpoint.
         trained = load_encoder(best.best_model_path) if best and best.best_model_path else encoder

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from arniqa_pl.data.check import check_database
+from arniqa_pl.data.check import check_database, require_sound
 from arniqa_pl.data.databases import csv, kadid10k, live, tid2013
+from arniqa_pl.errors import InputError
 
 read_csv = partial(csv.read, score_range=(0, 10), higher_is_better=True, name="csv")
 
@@ -23,8 +24,12 @@ def kadid(replicas, tmp_path):
     return shutil.copytree(replicas / "KADID10K", tmp_path / "KADID10K")
 
 
-def test_a_part_of_a_release_is_told_from_the_whole(kadid):
+def test_a_part_of_a_release_is_told_from_the_whole(kadid, caplog):
     database = kadid10k.read(str(kadid))
+    with caplog.at_level("INFO"):
+        require_sound(database)
+    assert "kadid10k is a part of its release" in caplog.text
+    assert "24 of 10,125 rows, 4 of 81 references, 3 × 2 of 25 × 5 types × levels" in caplog.text
     told = faults(database, decode=True)
     assert set(told) == {"rows", "references", "types × levels"}
     assert told["rows"].startswith("rows: wanted 10,125, found 24. Restore the score file from https://")
@@ -90,6 +95,11 @@ def test_a_table_of_ones_own_is_checked_without_expectations(tmp_path):
     table.assign(score=table["score"] * 10).to_csv(tmp_path / "scores.csv", index=False)
     (fault,) = faults(read_csv(str(tmp_path / "scores.csv"))).values()
     assert "wanted 0 to 10, found 0 to 95" in fault
+    with pytest.raises(InputError, match=rf"Wanted csv in {tmp_path} without a fault, found 1. scores: wanted 0 to 10"):
+        require_sound(read_csv(str(tmp_path / "scores.csv")))
+    pd.concat([table, table.head(1)]).to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(InputError, match=r"rows of the same image: 1, the first is 0\.png"):
+        require_sound(read_csv(str(tmp_path / "scores.csv")))
     table.head(2).to_csv(tmp_path / "scores.csv", index=False)
     (fault,) = faults(read_csv(str(tmp_path / "scores.csv"))).values()
     assert "at least 3 groups" in fault

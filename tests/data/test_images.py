@@ -15,9 +15,10 @@ from arniqa_pl.data.images import denormalize, list_images, normalize, read_imag
 from arniqa_pl.errors import InputError
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "I;16", "1"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "CMYK.jpg", "YCbCr", "LAB", "I;16", "1"])
 def test_whatever_comes_becomes_rgb(tmp_path, photo, mode):
-    suffix = ".tif" if mode == "CMYK" else ".png"
+    mode, _, told = mode.partition(".")
+    suffix = f".{told}" if told else ".tif" if mode in ("CMYK", "YCbCr", "LAB") else ".png"
     if mode == "I;16":
         source = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
     else:
@@ -30,11 +31,34 @@ def test_whatever_comes_becomes_rgb(tmp_path, photo, mode):
     assert np.abs(blocks[0] - blocks[1]).mean() < 6
 
 
+def png(pixels: np.ndarray, colour_type: int) -> bytes:
+    """A PNG of (H, W, channels) uint16, which Pillow reads but does not write."""
+    height, width, _ = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return png_of((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+
+
+def png_of(*chunks: tuple[bytes, bytes]) -> bytes:
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 def test_sixteen_bits_keep_their_upper_half(tmp_path):
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     for suffix in ("png", "tif"):
         Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
         assert np.array_equal(np.asarray(read_image(tmp_path / f"deep.{suffix}"))[..., 1], values >> 8)
+    opaque, clear = np.full_like(values, 65535), np.zeros_like(values)
+    colours = [values, values.T, values[::-1]]
+    for colour_type, channels in {2: colours, 6: [*colours, opaque]}.items():
+        decoded = read_image(io.BytesIO(png(np.dstack(channels), colour_type)))
+        assert np.array_equal(np.asarray(decoded), np.dstack(colours) >> 8)
+    grey = np.asarray(read_image(io.BytesIO(png(np.dstack([values, np.hstack([opaque, clear])[:, 128:384]]), 4))))
+    assert np.array_equal(grey[:, :128, 2], values[:, :128] >> 8)
+    assert (grey[:, 128:] == 255).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
@@ -67,20 +91,29 @@ def test_formats(tmp_path, photo, suffix):
 
 def test_bombs_are_refused_before_they_go_off(tmp_path):
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
-    content = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    content = png_of((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
+    (tmp_path / "bomb.png").write_bytes(content)
     with pytest.raises(InputError, match=r"could not decode .*bomb\.png: .*decompression bomb"):
         read_image(tmp_path / "bomb.png")
 
 
-def test_orientation_is_applied(tmp_path, photo):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90° to view
-    photo.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image(tmp_path / "turned.jpg").size == photo.size[::-1]
+def test_programs_are_not_run(tmp_path, photo):
+    """Encapsulated PostScript, whatever it calls itself."""
+    photo.save(tmp_path / "program.jpg", "EPS")
+    with pytest.raises(InputError, match=r"could not decode .*program\.jpg: wanted pixels, found PostScript"):
+        read_image(tmp_path / "program.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
+def test_orientation_is_applied(tmp_path, photo, suffix):
+    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # of Image.Transpose, to view it upright
+    photo = photo.resize((48, 30))
+    for orientation, how in turned.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        photo.save(tmp_path / f"turned.{suffix}", exif=exif, lossless=True)
+        upright = photo.transpose(Image.Transpose(how))
+        assert read_image(tmp_path / f"turned.{suffix}").tobytes() == upright.tobytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None])
@@ -189,6 +222,14 @@ def test_damaged_files_are_decoded_or_reported(tmp_path, photo):
     assert min(outcomes["bits"]) > 50
     listed = {str(path) for path in list_images(tmp_path)}
     assert listed == {name for name, damage in done.items() if damage != "folder"}
+
+
+def test_pipes_and_devices_are_no_images(tmp_path):
+    """Opening one would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, target in {"to_pipe.png": "pipe.png", "zeros.png": "/dev/zero", "loop.png": "loop.png"}.items():
+        (tmp_path / name).symlink_to(target)
+    assert [str(path) for path in list_images(tmp_path)] == ["loop.png"]
 
 
 def test_missing_files_are_named(tmp_path):

@@ -1,16 +1,21 @@
 import copy
 import hashlib
 import json
+import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
 import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 from PIL import Image
 
 from arniqa_pl.data.datamodule import PretrainingData
+from arniqa_pl.data.loading import EpochSampler
 from arniqa_pl.data.pristine import PhotoFiles, find_photos
 from arniqa_pl.data.shards import PhotoShards, write_shards
 from arniqa_pl.distortions import DegradationModel
@@ -76,8 +81,7 @@ class Witness(BoringModel):
         self.folder = folder
 
     def training_step(self, batch, batch_idx):
-        digest = hashlib.sha256(batch.crops.contiguous().numpy().tobytes()).hexdigest()
-        line = [self.current_epoch, batch_idx, self.global_rank, *batch.key, digest]
+        line = [self.current_epoch, batch_idx, self.global_rank, *batch.key, digest(batch.crops)]
         with (self.folder / f"{self.global_rank}.jsonl").open("a") as stream:
             stream.write(json.dumps(line) + "\n")
         return self.layer(batch.crops.flatten()[:32]).sum()
@@ -86,15 +90,53 @@ class Witness(BoringModel):
         return []
 
 
-def witnessed(data: PretrainingData, folder: Path, **trainer) -> list:
-    """Fit a tiny model and return what it was shown: degraded and normalised crops."""
-    folder.mkdir()
-    settings = {"max_epochs": 2, "accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+def digest(crops: torch.Tensor) -> str:
+    return hashlib.sha256(crops.contiguous().numpy().tobytes()).hexdigest()
+
+
+def fit(data: PretrainingData, folder: Path, resume: Path | None = None, **trainer) -> None:
+    """Fit a tiny model, which writes down what it is shown: degraded and normalised crops."""
+    settings = {"max_epochs": 2, "accelerator": "cpu", "logger": False, "enable_checkpointing": "callbacks" in trainer}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
-    fit = lightning.Trainer(**settings | quiet | trainer)
-    fit.fit(Witness(folder), data)
+    lightning.Trainer(**settings | quiet | trainer).fit(Witness(folder), data, ckpt_path=resume)
+
+
+def fit_interrupted(shards: Path, folder: Path, step: int, *, num_workers: int = 0, **trainer) -> None:
+    """Fit up to a step in the middle of an epoch, then from its checkpoint to the end, as the next command would."""
+    first, second = (make_data(PhotoShards(str(shards)), num_workers=num_workers) for _ in range(2))
+    fit(
+        first,
+        folder,
+        max_steps=step,
+        callbacks=[ModelCheckpoint(folder, "stopped", every_n_train_steps=step)],
+        **trainer,
+    )
+    fit(second, folder, folder / "stopped.ckpt", **trainer)
+
+
+def fit_as_rank(rank: int, port: int, shards: Path, folder: Path) -> None:
+    """One of two processes that train together; Lightning starts none where these variables are set."""
+    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    fit_interrupted(shards, folder, 4, devices=2, strategy="ddp")  # 3 steps are an epoch
+
+
+def witnessed(folder: Path) -> list:
     lines = [line for file in sorted(folder.glob("*.jsonl")) for line in file.read_text().splitlines()]
     return sorted(json.loads(line) for line in lines)
+
+
+def wanted(photos: PhotoFiles, ranks: int) -> list:
+    """What two epochs show to each rank, from the files and without any trainer."""
+    lines = []
+    for rank in range(ranks):
+        data = make_data(photos)
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)
+        loader = data.train_dataloader()
+        for epoch in (0, 1):
+            loader.sampler.set_epoch(epoch)
+            for step, batch in enumerate(loader):
+                lines.append([epoch, step, rank, *batch.key, digest(data.degrade(batch).crops)])
+    return sorted(lines)
 
 
 def test_shards_hold_the_files_as_they_are(photos, shards):
@@ -109,21 +151,25 @@ def test_shards_hold_the_files_as_they_are(photos, shards):
 
 
 def test_a_run_from_shards_sees_what_a_run_from_files_sees(photos, shards, tmp_path):
-    from_files = witnessed(make_data(photos), tmp_path / "files")
-    from_shards = witnessed(make_data(PhotoShards(str(shards)), num_workers=2), tmp_path / "shards")
-    assert from_files == from_shards
-    assert len(from_files) == 12
+    for folder in ("files", "shards"):
+        (tmp_path / folder).mkdir()
+    fit(make_data(photos), tmp_path / "files")
+    fit_interrupted(shards, tmp_path / "shards", step=4, num_workers=2)  # 6 steps are an epoch
+    assert witnessed(tmp_path / "files") == witnessed(tmp_path / "shards") == wanted(photos, ranks=1)
+    assert len(wanted(photos, ranks=1)) == 12
 
 
-def test_two_ranks_see_what_one_sees(photos, shards, tmp_path):
-    two = {"devices": 2, "strategy": "ddp_spawn", "max_epochs": 1}
-    from_files = witnessed(make_data(photos), tmp_path / "files", **two)
-    from_shards = witnessed(make_data(PhotoShards(str(shards))), tmp_path / "shards", **two)
-    assert from_files == from_shards
-    assert [line[2] for line in from_shards] == [0, 1] * 3
-    alone = make_data(PhotoShards(str(shards)), batch_size=1).train_dataloader()
-    digests = {tuple(sample.key): sample.crops for sample in alone}
-    assert {tuple(line[3:5]) for line in from_shards} <= set(digests)
+def test_two_ranks_see_their_shares_of_it_across_an_interruption(photos, shards, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(fit_as_rank, (port, shards, tmp_path), nprocs=2)
+    seen = witnessed(tmp_path)
+    assert seen == wanted(photos, ranks=2)
+    assert [line[2] for line in seen] == [0, 1] * 6
+    # The same samples as one process sees, each once.
+    alone = [tuple(key) for key in EpochSampler(range(12), num_replicas=1, rank=0, seed=27)]
+    assert {tuple(line[3:5]) for line in seen if line[0] == 0} <= set(alone)
 
 
 def test_other_items_are_not_unpickled(shards, tmp_path):

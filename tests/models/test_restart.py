@@ -113,18 +113,23 @@ def train(
 
 
 def in_a_process(*args, **kwargs) -> int:
-    """Train in a process of its own, forked from this one, which has imported everything; return its exit code."""
-    process = multiprocessing.get_context("fork").Process(target=train, args=args, kwargs=kwargs)
+    """Train in a process of its own; return its exit code.
+
+    It is forked from one that has imported everything and started nothing: other tests leave threads in this one.
+    """
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
+    process = processes.Process(target=train, args=args, kwargs=kwargs)
     process.start()
     process.join(timeout=120)
+    if process.exitcode is None:
+        process.kill()
+        pytest.fail("the run did not end within two minutes")
     return process.exitcode
 
 
 def history(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every metric in MLflow's database with its steps and values, but those of the clock.
-
-    Read without MLflow, whose connection the processes forked later would inherit.
-    """
+    """Every metric in MLflow's database with its steps and values, but those of the clock."""
     values: dict[str, list[tuple[int, float]]] = {}
     query = "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step"
     with contextlib.closing(sqlite3.connect(folder.parent / "mlflow.db")) as store:

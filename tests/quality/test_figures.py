@@ -21,7 +21,8 @@ def database(tmp_path):
     names = [f"{row:02d}.png" for row in range(12)]
     for row, name in enumerate(names):
         Image.new("RGB", (40, 30), (row, row, row)).save(tmp_path / name)
-    table = pd.DataFrame({"image": names, "score": np.linspace(0, 1, 12)})
+    table = pd.DataFrame({"image": names, "score": np.linspace(0, 1, 12), "distortion": "", "level": 0})
+    table.loc[7, ["distortion", "level"]] = "lens_blur", 3
     return Database("csv", tmp_path, table, (0.0, 1.0), True)
 
 
@@ -39,7 +40,7 @@ def test_best_and_worst_are_the_smallest_and_largest_differences(database):
     assert [row for row, _ in shown["best"]] == [5, 11]
     assert [row for row, _ in shown["worst"]] == [7, 1]
     score = database.scores[7]
-    assert shown["worst"][0][1] == f"07.png\npredicted {score - 0.9:.2f}, true {score:.2f} (-0.90)"
+    assert shown["worst"][0][1] == f"07.png lens blur 3\npredicted {score - 0.9:.2f}, true {score:.2f} (-0.90)"
 
 
 def test_bars_are_the_medians_of_the_kinds():

@@ -129,7 +129,7 @@ def test_broken_features_are_named(problem):
         regress(features, scores, splits, ALPHAS, label="test")
 
 
-def test_a_share_of_the_references_trains_and_the_held_out_sides_stay(problem):
+def test_a_share_of_the_references_trains_and_the_held_out_sides_stay(problem, caplog):
     features, scores, splits = problem
     groups = np.repeat(np.arange(12), 5)
     thinned = thin_splits(splits, groups, 0.25, repeats=3, seed=5)
@@ -145,7 +145,9 @@ def test_a_share_of_the_references_trains_and_the_held_out_sides_stay(problem):
 
     larger = thin_splits(splits, groups, 0.5, repeats=3, seed=5)
     assert all(set(few.train) < set(more.train) for few, more in zip(thinned, larger, strict=True))
+    assert not caplog.text
     assert len(np.unique(groups[thin_splits(splits, groups, 0.01, 1, 5)[0].train])) == 1
+    assert "A share of 0.01 of 9 references is less than one: one is kept" in caplog.text
 
     result = regress(features, scores, thinned, ALPHAS, label="test")
     for found, split in zip(result.tests, thinned, strict=True):

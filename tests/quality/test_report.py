@@ -17,10 +17,11 @@ from arniqa_pl.quality.report import (
     regression_tables,
     regression_text,
     results_frame,
-    summarize,
+    results_markdown,
     terminal_tables,
     write_tables,
 )
+from arniqa_pl.quality.summary import summarize
 
 ROWS = 120
 
@@ -88,6 +89,14 @@ def test_splits_without_a_value_are_left_out():
     assert np.isnan(list(summarize(np.array([np.nan])).values())).all()
 
 
+def test_a_single_split_has_no_spread(database):
+    one = {"kadid10k": {"a": make_regression(database, 0.5, splits=1)}}
+    frame = beside_published(results_frame(one), {"kadid10k": database}, {"kadid10k": []})
+    assert frame["srcc"][0] == frame["srcc_mean"][0]
+    assert np.isnan(frame.loc[0, ["srcc_std", "srcc_low", "srcc_high"]].astype(float)).all()
+    assert f"| SRCC | {frame['srcc'][0]:.3f} | {frame['srcc'][0]:.3f} | – | – |" in results_markdown(frame)
+
+
 @pytest.mark.parametrize("column", ["distortion", "distortion_group"])
 def test_kinds_are_measured_within_each_test_side(database, results, column):
     frame = parts_frame(results, {"kadid10k": database}, column).set_index(["encoder", column])
@@ -96,8 +105,19 @@ def test_kinds_are_measured_within_each_test_side(database, results, column):
     for (encoder, kind), row in frame.iterrows():
         tests = [pd.DataFrame(test._asdict()) for test in results["kadid10k"][encoder].tests]
         within = [test[kinds[test["rows"]].to_numpy() == kind] for test in tests]
-        assert row["srcc"] == pytest.approx(np.median([t["prediction"].corr(t["score"], "spearman") for t in within]))
-        assert row["plcc"] == pytest.approx(np.median([t["prediction"].corr(t["score"]) for t in within]))
+        oracles = {
+            "srcc": [t["prediction"].corr(t["score"], "spearman") for t in within],
+            "plcc": [t["prediction"].corr(t["score"]) for t in within],
+            "krcc": [t["prediction"].corr(t["score"], "kendall") for t in within],
+            "rmse": [((t["prediction"] - t["score"]) ** 2).mean() ** 0.5 for t in within],
+        }
+        for name, values in oracles.items():
+            assert row[name] == pytest.approx(np.median(values))
+            assert row[f"{name}_mean"] == pytest.approx(np.mean(values))
+            assert row[f"{name}_std"] == pytest.approx(np.std(values))
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+        assert np.isfinite(row["plcc_logistic"])
+        assert row["splits"] == 5
         assert row["images"] == (kinds == kind).sum()
 
 
@@ -108,7 +128,7 @@ def test_two_images_of_a_kind_say_nothing(database):
     results = {"kadid10k": {"a": Regression(0.1, (test,), torch.zeros(4), 0.0)}}
     (row,) = parts_frame(results, {"kadid10k": few}, "distortion").to_dict("records")
     assert np.isnan(row["srcc"])
-    assert row["images"] == 2
+    assert (row["images"], row["splits"]) == (2, 0)
 
 
 def test_checkpoints_are_summed_up_by_mean_and_sample_deviation(results):
@@ -121,7 +141,7 @@ def test_checkpoints_are_summed_up_by_mean_and_sample_deviation(results):
 
 def test_every_table_is_written_three_ways(database, results, tmp_path):
     databases = {"kadid10k": database}
-    frame = beside_published(results_frame(results), databases, ["a"])
+    frame = beside_published(results_frame(results), databases, {"kadid10k": ["a"]})
     tables = regression_tables({0.1: results, 1.0: results}, frame, databases, ["a", "b"])
     assert set(tables) == {"overall", "by type", "by group", "checkpoints", "data efficiency"}
     files = write_tables(tmp_path, tables, regression_text(tables, databases))
@@ -142,7 +162,8 @@ def test_every_table_is_written_three_ways(database, results, tmp_path):
         pd.testing.assert_frame_equal(sheets[name], read, check_dtype=False)
     text = (tmp_path / "results.md").read_text()
     assert f"| kadid10k | a | 0.5 | 5 | SRCC | {frame['srcc'][0]:.3f} ± {frame['srcc_std'][0]:.3f} |" in text
-    assert "## By distortion group" in text
+    found, spread, low = tables["by group"].loc[0, ["srcc", "srcc_std", "srcc_low"]]
+    assert f"| kadid10k | a | jpeg | 30 | {found:.3f} ± {spread:.3f} | {low:.3f} to" in text
     assert "## Published" not in text  # 120 images are no KADID-10k
     assert len(terminal_tables(tables)) == 2
 
@@ -150,7 +171,7 @@ def test_every_table_is_written_three_ways(database, results, tmp_path):
 def test_a_fit_that_does_not_converge_is_said(database):
     test = HeldOut(np.arange(4), np.arange(4.0), np.array([1.0, 2, 3, 5]))
     frame = results_frame({"kadid10k": {"a": Regression(0.1, (test,), torch.zeros(4), 0.0)}})
-    beside = beside_published(frame, {"kadid10k": database}, [])
+    beside = beside_published(frame, {"kadid10k": database}, {"kadid10k": []})
     tables = {"overall": beside, "by type": frame[:0], "by group": frame[:0]}
     assert "no logistic curve on 1 of 1 test sides" in regression_text(tables, {"kadid10k": database})
 
@@ -165,7 +186,8 @@ def test_published_numbers_stand_beside_their_own_setting_only(database, results
     assert published(database).empty
     assert published(part).empty
     assert published(whole, trained_on="clive")["srcc"].tolist() == [0.426]
-    frame = beside_published(results_frame(results), {"kadid10k": whole}, ["a"]).set_index("encoder")
+    comparable = {"kadid10k": ["a"]}
+    frame = beside_published(results_frame(results), {"kadid10k": whole}, comparable).set_index("encoder")
     assert frame.loc["a", "published_srcc"] == 0.908
     assert np.isnan(frame.loc["b", "published_srcc"])
 

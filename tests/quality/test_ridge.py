@@ -43,6 +43,18 @@ def test_float32_features_give_what_their_float64_copies_give():
     )
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize(("rows", "dim"), [(300, 40), (30, 200)])
+def test_a_gpu_fits_what_the_cpu_fits(rows, dim):
+    features, targets = map(torch.from_numpy, problem(rows, dim))
+    alphas = torch.from_numpy(ALPHAS)
+    weights, intercepts = fit_ridge(features.cuda(), targets, alphas)
+    assert weights.is_cuda
+    assert intercepts.is_cuda
+    wanted = features @ fit_ridge(features, targets, alphas)[0].T
+    torch.testing.assert_close(features @ weights.cpu().T, wanted, rtol=0, atol=1e-8 * float(targets.std()))
+
+
 def test_moments_of_a_training_side_are_all_rows_minus_the_held_out():
     features, targets = map(torch.from_numpy, problem(5000, 20))  # more rows than a block
     alphas = torch.from_numpy(ALPHAS)

@@ -63,8 +63,10 @@ def tracking(store: Path) -> str:
 
 @pytest.fixture(scope="module")
 def loaded(store):
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(tracking(store))
-    return mlflow.pyfunc.load_model("models:/quality/1", model_config={"max_images": 50})
+    yield mlflow.pyfunc.load_model("models:/quality/1", model_config={"max_images": 50})
+    mlflow.set_tracking_uri(before)
 
 
 def ask(address: str, records: list[dict[str, str]]) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 """What a database's folder holds against what it should hold."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from arniqa_pl.data.databases import Database
 from arniqa_pl.data.images import read_image
 from arniqa_pl.data.splits import find_splits
 from arniqa_pl.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,24 @@ def check_database(database: Database, *, decode: bool, excerpt: bool) -> list[F
         _splits(database),
     ]
     return findings + (_decoded(database) if decode else [])
+
+
+def require_sound(database: Database) -> None:
+    """Refuse a database in which a fault of its table would falsify every figure; say if it is a part of its release.
+
+    Raises:
+        InputError: scores are on another scale, or an image has several rows; joins what is wrong.
+
+    """
+    faults = [finding.fault for finding in (_scores(database), _named_twice(database)) if finding.fault]
+    if faults:
+        told = " ".join(faults)
+        raise InputError(f"Wanted {database.name} in {database.root} without a fault, found {len(faults)}. {told}")
+    parts = [f"{each.found} of {each.wanted} {each.what}" for each in _counts(database, excerpt=True) if each.fault]
+    if parts:
+        log.info(
+            "%s is a part of its release, no published number stands beside it: %s", database.name, ", ".join(parts)
+        )
 
 
 def findings_table(title: str, findings: Sequence[Finding]) -> Table:

@@ -54,17 +54,15 @@ def random_crops(
         (scale 1 or 2, 3, S, S) uint8.
 
     """
-    crops: list[Tensor] = []
+    crops = torch.empty(1 if half_scale == "none" else 2, 3, size, size, dtype=torch.uint8)
     left = top = 0
-    for half, (width, height) in ((False, image.size), (True, _half_size(image))):
-        if half and half_scale == "none":
-            break
+    for crop, half, (width, height) in zip(crops, (False, True), (image.size, _half_size(image)), strict=False):
         if half and half_scale == "aligned":
             left, top = _halfway(left, size, image.width, width), _halfway(top, size, image.height, height)
         else:
             left, top = _offset(width - size, generator), _offset(height - size, generator)
-        crops.append(_cut(image, left, top, size, half=half, padding=padding))
-    return torch.stack(crops)
+        crop.copy_(_cut(image, left, top, size, half=half, padding=padding))
+    return crops
 
 
 def fixed_crops(scales: Iterable[Image.Image], size: int, count: int, padding: str = "zeros") -> Tensor:
@@ -186,8 +184,9 @@ def _half_region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
     (left, right, columns, x), (top, bottom, rows, y) = (
         _source(*span) for span in ((box[0], box[2], image.width), (box[1], box[3], image.height))
     )
-    pixels = to_tensor(image.crop((left, top, right, bottom)))
-    halved = F.interpolate(pixels[None], size=(rows, columns), mode="bicubic", antialias=True)[0]
+    # With the strides of (1, H, W, 3), which PyTorch's kernel takes as they are; those of pixels[None] it rearranges.
+    pixels = to_tensor(image.crop((left, top, right, bottom))).permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+    halved = F.interpolate(pixels, size=(rows, columns), mode="bicubic", antialias=True)[0]
     return halved[:, y : y + box[3] - box[1], x : x + box[2] - box[0]]
 
 

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from arniqa_pl.errors import InputError
@@ -47,13 +47,15 @@ def read_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.
     """
     try:
         with Image.open(source) as image:
+            if image.format == "EPS":  # for whose pixels Pillow would start Ghostscript
+                raise InputError("wanted pixels, found PostScript, which is a program")
             return to_rgb(image)
     except DECODING_ERRORS as error:
         raise InputError(f"Wanted an image, could not decode {name or source}: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image upright (EXIF orientation applied) in RGB, 8 bits a channel.
+    """Return an image upright (EXIF orientation applied) in RGB, 8 bits a channel; itself, if it is that already.
 
     Transparent places show white. Of 16-bit channels the upper half is kept.
 
@@ -61,7 +63,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         InputError: the pixels are floats or 32-bit integers, whose black and white nobody knows.
 
     """
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # each copy that is not needed costs a loader 2 %
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would clip at 255
     if image.mode in ("I", "F"):
@@ -69,15 +72,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("RGB")
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def list_images(folder: Path) -> list[Path]:
     """Return the image files below a folder, relative to it, sorted: the same list on every machine.
 
-    A link that leads nowhere is listed too: whoever reads it says so.
+    A folder that is not there has none. A link that leads nowhere is listed too: whoever reads it says so. One to a
+    pipe or a device is not: nobody could.
     """
-    return list(walk_images(folder))
+    return list(walk_images(folder)) if folder.is_dir() else []
 
 
 def walk_images(folder: Path, below: Path = Path()) -> Iterator[Path]:
@@ -85,8 +90,12 @@ def walk_images(folder: Path, below: Path = Path()) -> Iterator[Path]:
     for entry in sorted(os.scandir(folder / below), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
             yield from walk_images(folder, below / entry.name)
-        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (entry.is_file() or entry.is_symlink()):
+        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and _is_file_or_lost(entry):
             yield below / entry.name
+
+
+def _is_file_or_lost(entry: os.DirEntry[str]) -> bool:
+    return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -1,11 +1,11 @@
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import MLFlowLogger
 from matplotlib.figure import Figure
 
 from arniqa_pl.data.datasets import PairBatch
 from arniqa_pl.data.images import denormalize
+from arniqa_pl.tracking import RunLogger
 
 _COLUMNS = ("A, full scale", "A, half scale", "B, full scale", "B, half scale")
 
@@ -18,9 +18,9 @@ class PairGrid(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Draw the first batch of the run."""
-        if trainer.global_step == 0 and trainer.is_global_zero and isinstance(trainer.logger, MLFlowLogger):
+        if trainer.global_step == 0 and trainer.is_global_zero and isinstance(trainer.logger, RunLogger):
             figure = pair_figure(batch, self.pairs)
-            trainer.logger.experiment.log_figure(trainer.logger.run_id, figure, "figures/degraded_pairs.png")
+            trainer.logger.log_figure(figure, "figures/degraded_pairs.png")
 
 
 def pair_figure(batch: PairBatch, pairs: int) -> Figure:

@@ -25,19 +25,39 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.floating]
 
 _BLOCK_ROWS = 256
+_UNIT_TOLERANCE = 1e-3  # of squared lengths in float32
 
 
 def broken_rows(features: Array) -> NDArray[np.int64]:
     """Return the rows of features (N, K, 2·D) that hold a NaN or an infinite value; reads a block at a time."""
+    return _rows_without(features, lambda block: np.all(np.isfinite(block), axis=(1, 2)))
+
+
+def unfinished_rows(features: Array) -> NDArray[np.int64]:
+    """Return the rows of an encoder's features (N, K, 2·D) in which a half has not the length 1; reads blocks.
+
+    That finds what was never written (NaN), what a file system lost (zeros), and most other damage.
+    """
+
+    def finished(block: Array) -> NDArray[np.bool_]:
+        halves = block.reshape(*block.shape[:2], 2, -1)
+        with np.errstate(over="ignore", invalid="ignore"):  # of what is damaged
+            squares = np.einsum("nksd,nksd->nks", halves, halves)
+        return np.all(np.abs(squares - 1) < _UNIT_TOLERANCE, axis=(1, 2))
+
+    return _rows_without(features, finished)
+
+
+def _rows_without(features: Array, complete: Callable[[Array], Any]) -> NDArray[np.int64]:
     starts = range(0, len(features), _BLOCK_ROWS)
-    finite = [np.isfinite(features[start : start + _BLOCK_ROWS]).all(axis=(1, 2)) for start in starts]
-    return np.flatnonzero(~np.concatenate([np.empty(0, bool), *finite]))
+    found = [complete(features[start : start + _BLOCK_ROWS]) for start in starts]
+    return np.flatnonzero(~np.concatenate([np.empty(0, bool), *found]))
 
 
 class _Extraction(LightningModule):
     """Writes the features of those images that have none yet into an .npy file, a row for each image.
 
-    The file is born full of NaN, so a row is finished when every number in it is finite, whatever killed the process
+    The file is born full of NaN, so a row is finished when its features have unit length, whatever killed the process
     that wrote it. Ranks, on any node that sees the file, may hold any rows, in any order.
     """
 
@@ -69,7 +89,7 @@ class _Extraction(LightningModule):
         """Find the unfinished rows: the same on every rank, for none of them writes before all are through here."""
         stored = open_memmap(self.file, mode="r")
         self.start = stored.offset
-        self.rows = broken_rows(stored)
+        self.rows = unfinished_rows(stored)
         if not len(self.rows):
             self.trainer.limit_predict_batches = 0
         elif len(self.rows) < len(stored):
@@ -81,11 +101,16 @@ class _Extraction(LightningModule):
         return DataLoader(Subset(self.images, rows.tolist()), pin_memory=torch.cuda.is_available(), **self.loader)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Map (rows, crops (B, 2, K, 3, S, S) uint8) to features in the file; return the rows."""
+        """Map (rows, crops (B, 2, K, 3, S, S) uint8) to features in the file; return the rows.
+
+        A last, smaller batch is filled up with its last image: at another size libraries take other algorithms, whose
+        rounding would depend on how many ranks there are, and on where an interrupted command stopped.
+        """
         rows, crops = batch
-        features = self.encoder.crop_features(crops).float().cpu().numpy()
+        filled = torch.arange(min(self.loader["batch_size"], len(self.images))).clamp(max=len(rows) - 1)
+        features = self.encoder.crop_features(crops[filled]).float().cpu().numpy()
         with self.file.open("r+b") as stream:
-            for row, values in zip(rows.tolist(), features, strict=True):
+            for row, values in zip(rows.tolist(), features[: len(rows)], strict=True):
                 stream.seek(self.start + row * values.nbytes)
                 stream.write(values.tobytes())
         return rows
@@ -152,7 +177,7 @@ def extract_features(
         (N, K, 2·D) float32, memory-mapped and read-only: full-scale features, then half-scale ones.
 
     Raises:
-        InputError: an image cannot be read, or a feature is NaN or infinite; the message names the images.
+        InputError: an image cannot be read, or a feature is NaN, infinite or all zeros; the message names the images.
 
     """
     folder = Path(cache_dir)
@@ -173,12 +198,13 @@ def extract_features(
     finally:
         extraction.release()
     features = np.load(file, mmap_mode="r")
-    broken = broken_rows(features)
+    broken = unfinished_rows(features)
     if len(broken):
         names = ", ".join(str(paths[row]) for row in broken[:3])
         raise InputError(
-            f"Wanted finite features, the encoder gives NaN or infinite ones for {len(broken)} of {len(paths)} images "
-            f"({names}{', …' if len(broken) > 3 else ''}): look at its weights, or try trainer.precision=32-true."
+            f"Wanted features of length 1, the encoder gives NaN, infinite or zero ones for {len(broken)} of "
+            f"{len(paths)} images ({names}{', …' if len(broken) > 3 else ''}): look at its weights, or try "
+            "trainer.precision=32-true."
         )
     return features
 

@@ -89,7 +89,7 @@ def parts_figure(parts: pd.DataFrame, column: str) -> Figure:
         panel.barh(places, rows["srcc"], height, xerr=rows["srcc_std"], label=encoder, color=color, error_kw=whisker)
     panel.set_yticks(np.arange(len(kinds)), [str(kind).replace("_", " ") for kind in kinds])
     panel.set_ylim(len(kinds) - 0.5, -0.5)
-    lowest = float(np.nanmin(parts["srcc"] - parts["srcc_std"], initial=0.0))
+    lowest = float(np.nanmin(parts["srcc"] - parts["srcc_std"].fillna(0), initial=0.0))
     panel.set_xlim(max(lowest - 0.02, -1.0) if lowest < 0 else 0.0, 1.0)
     panel.axvline(0, color="black", linewidth=0.8)
     panel.set_xlabel("SRCC within each kind: median ± standard deviation over splits")
@@ -110,7 +110,7 @@ def extreme_figures(database: Database, test: HeldOut, count: int = 16) -> dict[
         pictures = [
             (
                 paths[test.rows[place]],
-                f"{database.table['image'].iloc[test.rows[place]].rsplit('/', 1)[-1]}\n"
+                f"{image_caption(database.table.iloc[test.rows[place]])}\n"
                 f"predicted {test.prediction[place]:.2f}, true {test.score[place]:.2f} ({difference[place]:+.2f})",
             )
             for place in places
@@ -119,6 +119,12 @@ def extreme_figures(database: Database, test: HeldOut, count: int = 16) -> dict[
             pictures, f"{database.name}: the {len(pictures)} {title} predictions of the first split's test side"
         )
     return figures
+
+
+def image_caption(facts: "pd.Series[Any]") -> str:
+    """Return the file name of a row of a database's table, and its distortion with the level where it has one."""
+    distortion = f"{facts['distortion']} {facts['level'] or ''}" if facts["distortion"] else ""
+    return f"{Path(facts['image']).name} {distortion.replace('_', ' ')}".strip()
 
 
 def picture_figure(pictures: Sequence[tuple[Path, str]], title: str, columns: int = 4) -> Figure:
@@ -157,7 +163,7 @@ def curve_figure(curve: pd.DataFrame) -> Figure:
     panel.set_ylabel("test SRCC: median ± standard deviation")
     panel.set_title(str(curve["database"].iloc[0]))
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside lower center", ncols=min(len(encoders), 4))
     return figure
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, Isomap
 from sklearn.metrics import silhouette_samples
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -58,6 +59,11 @@ def embed(features: Array, method: str, dim: int, seed: int) -> Array:
     neighbours = min(25, len(features) - 1)
     layout = umap.UMAP(neighbours, dim, min_dist=0.2, random_state=seed, n_jobs=1)
     return layout.fit_transform(features)
+
+
+def principal_components(features: Array, dim: int) -> Array:
+    """Return features (N, D) along the directions in which they differ most, (N, dim)."""
+    return PCA(dim, svd_solver="randomized", random_state=0).fit_transform(features)
 
 
 def manifold_frame(features: Array, types: ArrayLike, levels: ArrayLike, groups: ArrayLike) -> pd.DataFrame:

@@ -24,21 +24,21 @@ def published(database: Database, trained_on: str | None = None) -> pd.DataFrame
 
 
 def beside_published(
-    frame: pd.DataFrame, databases: Mapping[str, Database], comparable: Collection[str]
+    frame: pd.DataFrame, databases: Mapping[str, Database], comparable: Mapping[str, Collection[str]]
 ) -> pd.DataFrame:
     """Set ARNIQA's published numbers beside results of a `results_frame`.
 
     Args:
         frame: to which the columns published_srcc and published_plcc are added.
         databases: under the names in the frame.
-        comparable: the encoders that were tested in the published setting; others get no number.
+        comparable: of each database, the encoders that were tested in the published setting; others get no number.
 
     """
     facts = {name: published(database).set_index("method") for name, database in databases.items()}
     for measure in ("srcc", "plcc"):
         frame[f"published_{measure}"] = [
             float(facts[database][measure]["ARNIQA"])
-            if encoder in comparable and "ARNIQA" in facts[database].index
+            if encoder in comparable[database] and "ARNIQA" in facts[database].index
             else float("nan")
             for database, encoder in zip(frame["database"], frame["encoder"], strict=True)
         ]

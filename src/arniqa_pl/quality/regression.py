@@ -1,5 +1,6 @@
 """The second stage: ridge regressions from frozen features to opinion scores (ARNIQA, sections 3.3 and 4.2)."""
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from arniqa_pl.errors import InputError
 from arniqa_pl.quality.correlation import plcc, srcc
 from arniqa_pl.quality.features import broken_rows
 from arniqa_pl.quality.ridge import Moments, fit_ridge_moments
+
+log = logging.getLogger(__name__)
 
 Array = NDArray[np.floating]
 
@@ -98,17 +101,12 @@ def regress(
 
     """
     fit = partial(fit_ridge_moments, standardise=standardise)
-    everything, predictions = _fit_splits(features, scores, splits, alphas, fit, per_crop, label)
-    validation = [
-        [srcc(row[split.val], scores[split.val]) for row in prediction]
-        for prediction, split in zip(predictions, splits, strict=True)
-    ]
+    everything, held_out = _fit_splits(features, scores, splits, alphas, fit, per_crop, label)
+    pairs = list(zip(held_out, splits, strict=True))
+    validation = [[srcc(row, scores[split.val]) for row in val] for (val, _), split in pairs]
     best = int(np.argmax(np.median(np.nan_to_num(validation, nan=-1.0), axis=0)))
     weights, intercepts = fit(everything, torch.tensor(alphas[best : best + 1], dtype=torch.float64))
-    tests = [
-        HeldOut(split.test, prediction[best][split.test], scores[split.test])
-        for prediction, split in zip(predictions, splits, strict=True)
-    ]
+    tests = [HeldOut(split.test, test[best], scores[split.test]) for (_, test), split in pairs]
     return Regression(alpha=float(alphas[best]), tests=tuple(tests), weight=weights[0], bias=float(intercepts[0]))
 
 
@@ -122,11 +120,23 @@ def validate(features: Array, scores: Array, splits: Sequence[Split], alpha: flo
         alpha: the penalty.
 
     """
-    _, predictions = _fit_splits(features, scores, splits, [alpha], fit_ridge_moments, True, "Validation, splits")
-    sides = [
-        (prediction[0][split.val], scores[split.val]) for prediction, split in zip(predictions, splits, strict=True)
-    ]
+    _, held_out = _fit_splits(features, scores, splits, [alpha], fit_ridge_moments, True, "Validation, splits")
+    sides = [(val[0], scores[split.val]) for (val, _), split in zip(held_out, splits, strict=True)]
     return float(np.median([srcc(*side) for side in sides])), float(np.median([plcc(*side) for side in sides]))
+
+
+def predict_rows(features: Array, rows: Rows, weights: Tensor, intercepts: Tensor) -> Array:
+    """Return the predictions (A, rows) of A fits: the mean over an image's crops, which is what its mean crop gives.
+
+    Args:
+        features: (N, K, 2·D); read a block at a time.
+        rows: numbers of those to predict.
+        weights: (A, 2·D) float64.
+        intercepts: (A,).
+
+    """
+    means = (torch.from_numpy(features[chosen]).mean(dim=1, dtype=torch.float64) for chosen in _blocks(rows))
+    return torch.cat([weights @ block.T + intercepts[:, None] for block in means], dim=1).numpy()
 
 
 def _fit_splits(
@@ -137,10 +147,10 @@ def _fit_splits(
     fit: Callable[[Moments, Tensor], tuple[Tensor, Tensor]],
     per_crop: bool,
     label: str,
-) -> tuple[Moments, list[Array]]:
-    """Fit every split's ridge path; return the moments of all rows, and each split's predictions (A, N).
+) -> tuple[Moments, list[tuple[Array, Array]]]:
+    """Fit every split's ridge path; return the moments of all rows, and each split's predictions.
 
-    Predicted are the validation and the test side; other columns are NaN. A training side's moments are those of all
+    Predicted are its validation side (A, val) and its test side (A, test). A training side's moments are those of all
     rows minus the others', where that is less work.
     """
     penalties = torch.tensor(alphas, dtype=torch.float64)
@@ -150,7 +160,7 @@ def _fit_splits(
     if not everything.x.isfinite().all():
         broken = broken_rows(features)
         raise InputError(f"Wanted finite features, found NaN in {len(broken)} images, the first in row {broken[0]}.")
-    predictions = []
+    held_out = []
     quiet = rank_zero_only.rank != 0  # type: ignore[attr-defined]
     for split in tqdm(splits, desc=label, unit="split", disable=quiet):
         others = np.setdiff1d(everyone, split.train)
@@ -160,10 +170,9 @@ def _fit_splits(
         else:
             training = Moments.zero(features.shape[2])
             _add_rows(training, features, scores, split.train, per_crop)
-        held_out = np.concatenate([split.val, split.test])
-        predictions.append(np.full((len(alphas), len(scores)), np.nan))
-        predictions[-1][:, held_out] = _predict(features, held_out, *fit(training, penalties))
-    return everything, predictions
+        path = fit(training, penalties)
+        held_out.append((predict_rows(features, split.val, *path), predict_rows(features, split.test, *path)))
+    return everything, held_out
 
 
 def _add_rows(moments: Moments, features: Array, scores: Array, rows: Rows, per_crop: bool, sign: int = 1) -> None:
@@ -174,12 +183,6 @@ def _add_rows(moments: Moments, features: Array, scores: Array, rows: Rows, per_
             crops = crops.mean(dim=1, keepdim=True, dtype=torch.float64)
         targets = torch.from_numpy(scores[chosen]).repeat_interleave(crops.shape[1])
         moments.add_(crops.flatten(0, 1), targets, sign)
-
-
-def _predict(features: Array, rows: Rows, weights: Tensor, intercepts: Tensor) -> Array:
-    """Return (A, rows): the mean over an image's crops, which is what its mean crop gives, for each of A fits."""
-    means = (torch.from_numpy(features[chosen]).mean(dim=1, dtype=torch.float64) for chosen in _blocks(rows))
-    return torch.cat([weights @ block.T + intercepts[:, None] for block in means], dim=1).numpy()
 
 
 def _blocks(rows: Rows) -> Iterator[Rows]:
@@ -213,6 +216,8 @@ def thin_splits(
     for number, split in enumerate(splits):
         names = np.unique(member[split.train])
         count = max(round(fraction * len(names)), 1)
+        if number == 0 and fraction * len(names) < 1:
+            log.warning("A share of %g of %d references is less than one: one is kept", fraction, len(names))
         for repeat in range(repeats):
             kept = np.random.default_rng((seed, number, repeat)).permutation(names)[:count]
             thinned.append(Split(split.train[np.isin(member[split.train], kept)], split.val, split.test))

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.table import Table
 
 from arniqa_pl.data.databases import Database
-from arniqa_pl.quality.correlation import MEASURES, plcc, srcc
+from arniqa_pl.quality.correlation import MEASURES
 from arniqa_pl.quality.published import published
 from arniqa_pl.quality.regression import Regression
+from arniqa_pl.quality.summary import summarize_tests
 
 Results = Mapping[str, Mapping[str, Regression]]
 
@@ -23,28 +23,7 @@ LABELS = {
     "rmse": "RMSE",
     "plcc_logistic": "PLCC after a logistic fit",
 }
-BOOTSTRAP_DRAWS = 10_000
 FEWEST = 3  # two points are always perfectly correlated
-
-
-def summarize(values: NDArray[np.floating]) -> dict[str, float]:
-    """Summarize one measure (splits,): median, mean, standard deviation, and the bounds of an interval.
-
-    The interval holds the middle 95 % of the medians of 10,000 resamplings of the splits with replacement
-    (percentile bootstrap, seeded). Splits without a value (NaN) are left out.
-    """
-    found = values[np.isfinite(values)]
-    if len(found) == 0:
-        return dict.fromkeys(("median", "mean", "std", "low", "high"), float("nan"))
-    draws = np.random.default_rng(0).choice(found, (BOOTSTRAP_DRAWS, len(found)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return {
-        "median": float(np.median(found)),
-        "mean": float(found.mean()),
-        "std": float(found.std()),
-        "low": float(low),
-        "high": float(high),
-    }
 
 
 def results_frame(results: Results) -> pd.DataFrame:
@@ -56,16 +35,12 @@ def results_frame(results: Results) -> pd.DataFrame:
     for database, encoders in results.items():
         for encoder, result in encoders.items():
             row = {"database": database, "encoder": encoder, "alpha": result.alpha, "splits": len(result.tests)}
-            for name, function in MEASURES.items():
-                values = result.measure(function)
-                row |= {_column(name, statistic): value for statistic, value in summarize(values).items()}
-            row["logistic_fits"] = int(np.isfinite(values).sum())  # of the last measure: how many converged
-            rows.append(row)
+            rows.append(row | summarize_tests(result.tests))
     return pd.DataFrame(rows)
 
 
 def parts_frame(results: Results, databases: Mapping[str, Database], column: str) -> pd.DataFrame:
-    """Tabulate SRCC and PLCC within each kind of image: median and standard deviation over the splits.
+    """Tabulate every measure within each kind of image, as `results_frame` does for all of them.
 
     Args:
         results: of each database, by encoder.
@@ -73,22 +48,20 @@ def parts_frame(results: Results, databases: Mapping[str, Database], column: str
         column: of the databases' tables, "distortion" or "distortion_group"; rows that leave it empty have no kind.
 
     Returns:
-        Columns database, encoder, the given one, images (in the whole database), srcc, srcc_std, plcc, plcc_std.
+        Columns database, encoder, the given one, images (in the whole database), and those of `results_frame`. Test
+        sides with fewer than 3 images of a kind say nothing on it, and are left out.
 
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for database, encoders in results.items():
         kinds = databases[database].table[column].to_numpy(str)
         for encoder, result in encoders.items():
             for kind in filter(None, pd.unique(kinds)):
                 tests = [test.within(kinds == kind) for test in result.tests]
+                told = [test for test in tests if len(test.rows) >= FEWEST]
                 row = {"database": database, "encoder": encoder, column: kind, "images": int((kinds == kind).sum())}
-                for name, function in {"srcc": srcc, "plcc": plcc}.items():
-                    found = [function(test.prediction, test.score) for test in tests if len(test.rows) >= FEWEST]
-                    summary = summarize(np.array(found))
-                    row |= {name: summary["median"], f"{name}_std": summary["std"]}
-                rows.append(row)
-    columns = ["database", "encoder", column, "images", "srcc", "srcc_std", "plcc", "plcc_std"]
+                rows.append(row | {"splits": len(told)} | summarize_tests(told))
+    columns = ["database", "encoder", column, "images", "splits", *summarize_tests([])]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -150,7 +123,8 @@ def regression_text(tables: Mapping[str, pd.DataFrame], databases: Mapping[str, 
     if "data efficiency" in tables:
         columns = ["database", "encoder", "fraction", "splits", "srcc", "srcc_std", "plcc", "plcc_std"]
         parts["Data efficiency"] = tables["data efficiency"][columns]
-    parts["By distortion group"], parts["By distortion type"] = tables["by group"], tables["by type"]
+    for title, name in {"By distortion group": "by group", "By distortion type": "by type"}.items():
+        parts[title] = _parts_markdown(tables[name]) if len(tables[name]) else ""
     return sections("Results on the test sides", parts)
 
 
@@ -196,7 +170,7 @@ def results_markdown(frame: pd.DataFrame) -> str:
                     "measure": label,
                     "median ± std": _spread(row, name),
                     "mean": row[f"{name}_mean"],
-                    "95 % interval of the median": f"{_cell(row[f'{name}_low'])} to {_cell(row[f'{name}_high'])}",
+                    "95 % interval of the median": _interval(row, name),
                     "published": row.get(f"published_{name}", float("nan")),
                 }
             )
@@ -208,6 +182,15 @@ def results_markdown(frame: pd.DataFrame) -> str:
         )
         text += "converge, or fewer than five predictions differ): its lines leave them out.\n"
     return text
+
+
+def _parts_markdown(frame: pd.DataFrame) -> str:
+    """Lay a `parts_frame` out as Markdown: its medians, and what is known of those of the SRCC."""
+    short = frame.iloc[:, :4].copy()
+    rows = frame.to_dict("records")
+    short["SRCC"] = [_spread(row, "srcc") for row in rows]
+    short["95 % interval"] = [_interval(row, "srcc") for row in rows]
+    return markdown(short.assign(**{LABELS[name]: frame[name] for name in MEASURES if name != "srcc"}))
 
 
 def matrix_frame(matrix: pd.DataFrame) -> pd.DataFrame:
@@ -267,10 +250,15 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], text: str) ->
     with pd.ExcelWriter(files[1]) as book:
         for name, table in tables.items():
             table.to_excel(book, sheet_name=name, index=False, freeze_panes=(1, 0))
-    for number, (name, table) in enumerate(tables.items()):
-        files.append(folder / (f"results_{name.replace(' ', '_')}.csv" if number else "results.csv"))
+    for name, table in tables.items():
+        files.append(folder / f"{file_stem(name, tables)}.csv")
         table.to_csv(files[-1], index=False)
     return files
+
+
+def file_stem(name: str, tables: Mapping[str, pd.DataFrame]) -> str:
+    """Return what the files of a table are called: "results" for the first one, "results_<name>" for a later one."""
+    return "results" if name == next(iter(tables)) else f"results_{name.replace(' ', '_')}"
 
 
 def sections(title: str, parts: Mapping[str, str | pd.DataFrame]) -> str:
@@ -279,12 +267,13 @@ def sections(title: str, parts: Mapping[str, str | pd.DataFrame]) -> str:
     return "\n".join([f"# {title}\n", *(f"## {name}\n\n{part}" for name, part in found.items())])
 
 
-def _column(measure: str, statistic: str) -> str:
-    return measure if statistic == "median" else f"{measure}_{statistic}"
-
-
 def _spread(row: Mapping[Hashable, Any], name: str) -> str:
-    return f"{_cell(row[name])} ± {_cell(row[f'{name}_std'])}"
+    return _cell(row[name]) if np.isnan(row[f"{name}_std"]) else f"{_cell(row[name])} ± {_cell(row[f'{name}_std'])}"
+
+
+def _interval(row: Mapping[Hashable, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "–" if np.isnan(low) else f"{_cell(low)} to {_cell(high)}"
 
 
 def _cell(value: object) -> str:

@@ -57,6 +57,16 @@ def test_a_group_goes_before_a_reference(own_images):
     assert read(file).table["group"].tolist() == ["g", "g"]
 
 
+def test_letter_case_makes_no_groups(own_images):
+    """The same image, or images of the same reference, must not stand on two sides of a split."""
+    file = write(own_images, image=["a.png", "A.png", "b.png", "c.png"], score=[1, 2, 3, 4])
+    table = read(file).table
+    assert table["image"].tolist() == ["a.png", "a.png", "b.png", "C.PNG"]
+    assert table["group"].tolist() == ["a.png", "a.png", "b.png", "c.png"]  # whatever the files are called
+    file = write(own_images, image=["a.png", "b.png"], score=[1, 2], reference=["X.png", "x.png"])
+    assert read(file).table["group"].nunique() == 1
+
+
 def test_images_may_lie_anywhere(own_images, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     paths = [str(own_images / "a.png"), f"../{own_images.name}/b.png"]
@@ -73,6 +83,10 @@ def test_images_may_lie_anywhere(own_images, tmp_path_factory):
         ({"image": ["a.png"], "mos": [1]}, "found image, mos, so score is missing"),
         ({"image": ["a.png", "b.png"], "score": [1, float("nan")]}, "finite number .* in row 2"),
         ({"image": ["a.png", "b.png"], "score": [1, "good"]}, "found 'good' in row 2"),
+        ({"image": ["a.png", None], "score": [1, 2]}, r"an image in every row .* none in row 2 \(1 in all\)"),
+        ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [1, "low"]}, r"level of .*csv, found low in row 2"),
+        ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [1.5, 2]}, "found 1.5 in row 1"),
+        ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [None, -1]}, "found -1.0 in row 2"),
         ({"image": ["a.png", "b.png"], "score": [3, 3]}, "found 3.0 in every row"),
         ({"image": ["a.png", "d.png"], "score": [1, 2]}, r"all but 1: .*d\.png is the first one missing"),
         ({"image": [], "score": []}, "a row per image"),

@@ -42,10 +42,11 @@ def read(folder, name):
 def test_every_reader_has_a_config_and_a_replica():
     readers = {path.stem for path in Path(live.__file__).parent.glob("*.py")}
     assert readers - {"__init__", "database", "files"} == {*NAMES, "csv"}
-    assert {path.stem for path in (CONFIG_DIR / "database").glob("*.yaml")} == {*NAMES, "csv", "all"}
-    assert list(composed("prepare_check", "database=all").databases) == NAMES
-    roots = [Path(config.root).name for config in composed("prepare_check", "database=all").databases.values()]
-    assert roots == list(REPLICAS)
+    assert {path.stem for path in (CONFIG_DIR / "database").glob("*.yaml")} == {*NAMES, "csv"}
+    every = composed("prepare_check", "database=all")
+    assert set(every) == {"databases", "paths", "decode"}
+    assert set(every.databases) == set(NAMES)
+    assert {Path(config.root).name for config in every.databases.values()} == set(REPLICAS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -134,13 +135,13 @@ def test_tid2013_matches_names_in_any_letter_case(replicas):
     assert set(table["group"]) == {"i01", "i02", "i10", "i25"}
 
 
-def test_kadid10k_takes_the_column_dmos_for_what_it_is(demo_data):
-    database = kadid10k.read(str(demo_data / "KADID10K"))
-    row = database.table.set_index("image").loc["images/I02_25_04.png"]
-    assert (row.group, row.distortion, row.level, row.score) == ("I02.png", "contrast_change", 4, 4.141)
+def test_kadid10k_takes_the_column_dmos_for_what_it_is(replicas):
+    database = kadid10k.read(str(replicas / "KADID10K"))
+    row = database.table.set_index("image").loc["images/I02_25_05.png"]
+    assert (row.group, row.distortion, row.level) == ("I02.png", "contrast_change", 5)
     assert (row.reference, row.distortion_group) == ("images/I02.png", "sharpness_contrast")
     assert database.higher_is_better
-    by_level = database.table[database.table["distortion"] == "gaussian_blur"].groupby("level")["score"].mean()
+    by_level = database.table.groupby("level")["score"].mean()
     assert by_level.is_monotonic_decreasing
 
 
@@ -148,7 +149,8 @@ def test_koniq10k_has_two_scales(replicas):
     zscores = koniq10k.read(str(replicas / "KONIQ10K"), score="MOS_zscore", size="1024x768")
     plain = koniq10k.read(str(replicas / "KONIQ10K"), score="MOS", size="512x384")
     np.testing.assert_allclose(plain.scores, 1 + zscores.scores / 25)
-    assert (zscores.score_range, plain.score_range) == ((1, 100), (1, 5))
+    assert (zscores.score_range, plain.score_range) == ((0, 100), (1, 5))
+    assert (zscores.release.seen, plain.release.seen) == (None, (1.09, 4.31))
     assert read(replicas, "koniq10k").scores.max() > 5  # MOS_zscore is the default
     assert plain.table["image"].str.startswith("512x384/").all()
     assert plain.table["split"].value_counts().to_dict() == {"train": 10, "val": 3, "test": 3}
@@ -268,6 +270,16 @@ def real_uhdiqa(root):
     pd.DataFrame(columns).to_csv(root / "uhd-iqa-metadata.csv", index=False)
 
 
+# How many images there are of each type.
+IMAGES_OF_TYPES = {
+    live: [169, 175, 145, 145, 145],
+    csiq: [150, 150, 150, 150, 150, 116],
+    tid2013: [125] * 24,
+    kadid10k: [405] * 25,
+    pipal: [200 * variants for variants in (12, 16, 10, 24, 13, 14, 27)],
+}
+
+
 @pytest.mark.parametrize(
     ("module", "write", "rows"),
     [
@@ -288,6 +300,9 @@ def test_real_names_and_scores_are_what_the_release_says(tmp_path, module, write
     options = {"score": "MOS", "size": "1024x768"} if module is koniq10k else {}
     database = module.read(str(tmp_path), **options)
     assert len(database.table) == rows
+    types = database.table.loc[database.table["distortion"] != "", "distortion"]
+    assert sorted(types.value_counts()) == sorted(IMAGES_OF_TYPES.get(module, []))
+    assert database.release.seen == pytest.approx((database.scores.min(), database.scores.max()), abs=0.01)
     findings = {
         finding.what.partition(" (")[0]: finding for finding in check_database(database, decode=False, excerpt=False)
     }

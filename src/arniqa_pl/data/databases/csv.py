@@ -1,5 +1,8 @@
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from arniqa_pl.data.databases.database import Database, read_side, tabulate
 from arniqa_pl.data.databases.files import read_table
 from arniqa_pl.errors import InputError
@@ -17,7 +20,7 @@ def read(path: str, *, score_range: tuple[float, float] | None, higher_is_better
         name: what the scorer says it was fitted to.
 
     Raises:
-        InputError: the table or a column is missing, or a score or split in it makes no sense.
+        InputError: the table or a column is missing, or an image, score, level or split in it makes no sense.
 
     """
     file = Path(path)
@@ -29,16 +32,26 @@ def read(path: str, *, score_range: tuple[float, float] | None, higher_is_better
         for column in ("image", "reference", "group", "distortion")
         if column in table
     }
-    group = text.get("group", text.get("reference", text["image"]))
     rows = tabulate(
         file.parent,
         image=text["image"],
         score=table["score"],
-        group=group.where(group != "", text["image"]),  # an image without a reference is a group of its own
+        group=text.get("group", ""),
         reference=text.get("reference", ""),
         distortion=text.get("distortion", ""),
-        level=table["level"].fillna(0).astype(int) if "level" in table else 0,
+        level=_levels(table["level"], file) if "level" in table else 0,
         split=read_side(table, "split"),
     )
     low, high = score_range or (rows["score"].min(), rows["score"].max())
     return Database(name, file.parent, rows, (float(low), float(high)), higher_is_better)
+
+
+def _levels(told: "pd.Series[float]", file: Path) -> "pd.Series[int]":
+    levels = pd.to_numeric(told.fillna(0), errors="coerce")
+    wrong = np.flatnonzero(~(levels >= 0) | (levels % 1 != 0))
+    if len(wrong):
+        raise InputError(
+            f"Wanted whole numbers from 1 (weakest) on, or nothing, in the column level of {file}, found "
+            f"{told.iloc[wrong[0]]} in row {wrong[0] + 1}: correct it."
+        )
+    return levels.astype(int)

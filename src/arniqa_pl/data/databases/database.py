@@ -115,7 +115,7 @@ def tabulate(
     *,
     image: "pd.Series[str]",
     score: "pd.Series[float]",
-    group: "pd.Series[str] | None" = None,
+    group: "pd.Series[str] | str" = "",
     reference: "pd.Series[str] | str" = "",
     distortion: "pd.Series[str] | str" = "",
     distortion_group: "pd.Series[str] | str" = "",
@@ -128,7 +128,8 @@ def tabulate(
         root: folder that paths are relative to.
         image: path of each image.
         score: in the database's own scale.
-        group: rows of one group never stand on two sides of a split; the image itself when not given.
+        group: rows of one group never stand on two sides of a split; where "", all of one reference are a group, or of
+            one image if there is no reference, in whatever letter case the table has it.
         reference: path of the pristine photograph it was made from, or "".
         distortion: name of its type, or "".
         distortion_group: one of the seven groups of `arniqa_pl.distortions` where the type belongs to one, or "".
@@ -136,23 +137,32 @@ def tabulate(
         split: "train", "val" or "test" where the database has a split of its own, "" for rows in none.
 
     Raises:
-        InputError: a score is no finite number, or all are the same.
+        InputError: a row has no image, a score is no finite number, or all are the same.
 
     """
+    nameless = np.flatnonzero(image == "")
+    if len(nameless):
+        raise InputError(
+            f"Wanted an image in every row of the table in {root}, found none in row {nameless[0] + 1} "
+            f"({len(nameless)} in all): correct the table."
+        )
     numbers = pd.to_numeric(score, errors="coerce").to_numpy(np.float64)
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if len(wrong):
         raise InputError(
-            f"Wanted a finite number as every score in {root}, found {score.iloc[wrong[0]]!r} in row {wrong[0] + 1} "
-            f"({len(wrong)} in all): correct the score file."
+            f"Wanted a finite number as every score in {root}, found {str(score.iloc[wrong[0]])!r} in row "
+            f"{wrong[0] + 1} ({len(wrong)} in all): correct the score file."
         )
     if numbers.min() == numbers.max():
-        raise InputError(f"Wanted scores that differ in {root}, found {numbers[0]} in every row.")
+        raise InputError(
+            f"Wanted scores that differ in {root}, found {numbers[0]} in every row: correct the score file, there is "
+            "nothing to learn from it."
+        )
     table = pd.DataFrame(
         {
-            "image": respell(root, image),
+            "image": image,
             "score": numbers,
-            "group": image if group is None else group,
+            "group": group,
             "reference": reference,
             "distortion": distortion,
             "distortion_group": distortion_group,
@@ -160,7 +170,11 @@ def tabulate(
             "split": split,
         }
     )
-    table["reference"] = respell(root, table["reference"])
+    # From the table's names alone, not from the files': so a seed draws the same splits on any machine.
+    source = table["reference"].where(table["reference"] != "", table["image"]).str.lower()
+    table["group"] = table["group"].where(table["group"] != "", source)
+    for column in ("image", "reference"):
+        table[column] = respell(root, table[column])
     return table
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 from arniqa_pl.data.databases.database import Database, Release, read_side, tabulate
@@ -14,8 +15,10 @@ RELEASE = Release(
     rows=10_073,
     split_sizes=(7051, 1007, 2015),
 )
-RANGES = {"MOS_zscore": (1.0, 100.0), "MOS": (1.0, 5.0)}
+RANGES = {"MOS_zscore": (0.0, 100.0), "MOS": (1.0, 5.0)}
 """Nominal range of each of the two columns that hold a score."""
+SEEN = {"MOS": (1.09, 4.31)}
+"""Lowest and highest score, where we know them."""
 
 
 def read(root: str, *, score: str, size: str) -> Database:
@@ -24,7 +27,7 @@ def read(root: str, *, score: str, size: str) -> Database:
     Args:
         root: folder with `koniq10k_scores_and_distributions.csv` (image_name, MOS, MOS_zscore, …). The official
             split comes from a column set, in this table or in `koniq10k_distributions_sets.csv` beside it.
-        score: MOS_zscore (1 to 100, after each rater's scores were brought to one mean and spread) or MOS (1 to 5).
+        score: MOS_zscore (0 to 100, after each rater's scores were brought to one mean and spread) or MOS (1 to 5).
         size: folder of the images: 1024x768 or 512x384.
 
     Raises:
@@ -44,4 +47,5 @@ def read(root: str, *, score: str, size: str) -> Database:
         score=table[score],
         split=read_side(table, "set"),
     )
-    return Database("koniq10k", Path(root), rows, RANGES[score], higher_is_better=True, release=RELEASE)
+    release = replace(RELEASE, seen=SEEN.get(score))
+    return Database("koniq10k", Path(root), rows, RANGES[score], higher_is_better=True, release=release)

@@ -55,7 +55,6 @@ def read(root: str) -> Database:
         group=names["reference"].str.upper(),
         reference="Train_Ref/" + names["reference"] + ".bmp",
         distortion=distortion,
-        distortion_group=distortion,
     )
     return Database("pipal", folder, rows, (916.7, 1836.0), higher_is_better=True, release=RELEASE)
 
