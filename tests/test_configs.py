@@ -137,7 +137,7 @@ def test_experiments_open_with_command_hardware_hours_and_result(experiment):
     opening = " ".join(takewhile(lambda line: line.startswith("#"), lines))
     assert re.search(r"\d CPU cores|One GPU", opening)
     assert re.search(r"about \d+ minutes|hours: not yet measured", opening)
-    assert re.search(r"Expected[^.]*: (\w+ )*(not yet measured|median test SRCC \d)", opening)
+    assert re.search(r"Expected[^:]*: (\w+ )*(not yet measured|median test SRCC \d)", opening)
 
 
 def test_hydras_own_words_work(monkeypatch, capsys, tmp_path):
@@ -148,7 +148,7 @@ def test_hydras_own_words_work(monkeypatch, capsys, tmp_path):
         train.main()
         return capsys.readouterr().out
 
-    assert OmegaConf.create(says("--cfg", "job", "seed=3")) == composed("train", "experiment=demo", "seed=3")
+    assert OmegaConf.create(says("seed=3", "--cfg", "job")) == composed("train", "experiment=demo", "seed=3")
     assert re.search(r"experiment/demo\s", says("--info", "defaults"))
     assert not list(tmp_path.iterdir())
 

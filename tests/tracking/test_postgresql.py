@@ -34,7 +34,7 @@ def postgresql() -> Iterator[str]:
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
     control = f"{BIN}/pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log"
     call(*control, "-o", options, "start")
-    yield f"postgresql://jane:s3cret@127.0.0.1:{port}/postgres"
+    yield f"postgresql+psycopg://jane:s3cret@127.0.0.1:{port}/postgres"
     call(*control, "-m", "immediate", "stop")
     call("rm", "-r", folder)
 

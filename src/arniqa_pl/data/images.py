@@ -95,7 +95,10 @@ def walk_images(folder: Path, below: Path = Path()) -> Iterator[Path]:
 
 
 def _is_file_or_lost(entry: os.DirEntry[str]) -> bool:
-    return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+    if not entry.is_symlink():
+        return entry.is_file()
+    path = Path(entry.path)
+    return path.is_file() or not path.exists()
 
 
 def to_tensor(image: Image.Image) -> Tensor:

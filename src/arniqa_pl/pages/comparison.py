@@ -28,8 +28,13 @@ def comparison_tables(stories: Iterable[Story]) -> dict[str, pd.DataFrame]:
     results = [{name: points[-1][1] for name, points in story.metrics.items() if _is_result(name)} for story in stories]
     settings = pd.DataFrame(
         [{name: value for name, value in story.params.items() if not name.startswith(_PLACES)} for story in stories]
-    ).fillna("–")
-    differing = [name for name in settings if settings[name].nunique() > 1]
+    )
+    stages = [story.tags.get("stage", "") for story in stories]
+    differing = [
+        name
+        for name, column in settings.items()
+        if column.nunique() > 1 or column.groupby(stages).nunique(dropna=False).max() > 1
+    ]
     origin = [
         {
             "status": story.status,
@@ -41,7 +46,11 @@ def comparison_tables(stories: Iterable[Story]) -> dict[str, pd.DataFrame]:
         }
         for story in stories
     ]
-    tables = {"Results": pd.DataFrame(results), "Settings": settings[differing], "Origin": pd.DataFrame(origin)}
+    tables = {
+        "Results": pd.DataFrame(results),
+        "Settings": settings[differing].fillna("–"),
+        "Origin": pd.DataFrame(origin),
+    }
     names = [f"{story.experiment} / {story.name}" for story in stories]
     for table in tables.values():
         table.insert(0, "run", names)
@@ -53,7 +62,13 @@ def _is_result(name: str) -> bool:
 
 
 def write_comparison(tables: dict[str, pd.DataFrame], title: str, output: Path) -> list[Path]:
-    """Write `comparison_tables` as <output>.md and <output>.html; return the files."""
+    """Write `comparison_tables` as <output>.md and <output>.html; return the files.
+
+    Where more settings differ than there are runs, a setting is a row.
+    """
+    settings = tables["Settings"]
+    if settings.shape[1] > len(settings) + 1:
+        tables = tables | {"Settings": settings.set_index("run").T.rename_axis("setting").reset_index()}
     files = [output.with_name(f"{output.name}{ending}") for ending in (".md", ".html")]
     output.parent.mkdir(parents=True, exist_ok=True)
     files[0].write_text(sections(title, tables))

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 PAUSE, LONGEST_PAUSE = 2.0, 60.0  # s between deliveries, and between attempts while the server is away
 RUN_KEY = "run_key"
 _TOGETHER = {"metrics": 1000, "params": 100, "tags": 100}  # of one kind, what MLflow takes in one request
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages begin with what such runs have
 _REFUSED = (400, 413)  # what the server will never take; everything else may be a matter of time
 
 
@@ -99,7 +100,7 @@ def _create_run(client: Any, journal: Journal, server: str) -> str:
     number = (
         experiment.experiment_id
         if experiment
-        else client.create_experiment(facts["experiment"], artifact_location=facts["artifact_location"])
+        else client.create_experiment(facts["experiment"], facts["artifact_location"], _TRAINING)
     )
     return client.create_run(number, facts["time"], tags, facts["run_name"]).info.run_id
 
