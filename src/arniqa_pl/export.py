@@ -57,7 +57,15 @@ def model(cfg: DictConfig) -> None:
     from arniqa_pl.serving.mlflow_model import log_scorer
 
     scorer = Scorer.load(str(cfg.scorer))
-    with launch.tracked_run(cfg):
+    if cfg.logger.tracking_uri.startswith("sqlite:"):
+        Path(cfg.paths.runs_dir).mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(cfg.logger.tracking_uri)
+    if mlflow.get_experiment_by_name(cfg.name) is None:
+        place = cfg.logger.artifact_location  # None: the server knows
+        mlflow.create_experiment(cfg.name, place and Path(place).resolve().as_uri())
+    mlflow.set_experiment(cfg.name)
+    with mlflow.start_run():
+        mlflow.log_param("scorer", cfg.scorer)
         uri = log_scorer(scorer, example_photos()[:2], limits=dict(cfg.limits))
         log.info("MLflow model: %s in %s", uri, cfg.logger.tracking_uri)
         if cfg.register:
