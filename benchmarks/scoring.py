@@ -107,6 +107,9 @@ def main() -> int:
         file, photos = Path(name) / "scorer.safetensors", Path(name) / "photos"
         photos.mkdir()
         write_photos(photos)
+        warm = Path(name) / "warm"
+        warm.mkdir()
+        (warm / "0.jpg").write_bytes((photos / "0" / "00.jpg").read_bytes())
         write_scorer(file)
         context = get_context("spawn")
         sides = {
@@ -117,7 +120,7 @@ def main() -> int:
         turns = sorted(photos.iterdir())
         seconds, scores = dict.fromkeys(sides, 0.0), {side: [] for side in sides}
         for score, pool in sides.values():
-            pool.submit(score, turns[0]).result()  # warms up
+            pool.submit(score, warm).result()
         for turn in turns:
             for side, (score, pool) in sides.items():
                 took, found = pool.submit(score, turn).result()

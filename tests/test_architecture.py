@@ -13,6 +13,7 @@ ALLOWED = {
     "models": {"models", "tracking", "data", "distortions", "errors"},
     "pages": {"pages", "quality", "tracking", "errors"},
     "quality": {"quality", "models", "data", "errors"},
+    "serving": {"serving", "quality", "models", "data", "distortions", "errors"},
 }
 MAY_DEGRADE = {"datamodule.py", "datasets.py"}  # the only files of data/ that know distortions
 

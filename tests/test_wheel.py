@@ -38,3 +38,4 @@ def test_the_wheel_carries_every_config_and_photograph(installed):
     assert {path.relative_to(package / "conf") for path in (package / "conf").rglob("*.yaml")} == configs
     assert len(list((package / "data/photos").glob("*.jpg"))) == 24
     assert (package / "data/photos/SOURCES.csv").is_file()
+    assert (package / "serving/page.html").is_file()

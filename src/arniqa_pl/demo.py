@@ -46,7 +46,7 @@ def write_demo(output: Path, *, pristine: int, seed: int) -> None:
         InputError: no photograph is left for the references, or the folder holds databases of another origin.
 
     """
-    photos = sorted(path for path in _package_folder("photos").iterdir() if path.suffix in IMAGE_SUFFIXES)
+    photos = demo_photos()
     if not 0 <= pristine < len(photos):
         raise InputError(f"Wanted 0 to {len(photos) - 1} of the {len(photos)} photographs as pristine, got {pristine}.")
     order = torch.randperm(len(photos), generator=Generator().manual_seed(seed)).tolist()
@@ -59,6 +59,11 @@ def write_demo(output: Path, *, pristine: int, seed: int) -> None:
     for photo in shuffled[:pristine]:
         _save(_resized(photo), pristine_folder / f"{photo.stem}.png")
     _write_database(output / "KADID10K", shuffled[pristine:], seed)
+
+
+def demo_photos() -> list[Path]:
+    """Return the files of the package's 24 photographs, in the order of their names."""
+    return sorted(path for path in _package_folder("photos").iterdir() if path.suffix in IMAGE_SUFFIXES)
 
 
 def _make_room(output: Path) -> None:

@@ -82,7 +82,10 @@ def fixed_crops(scales: Iterable[Image.Image], size: int, count: int, padding: s
     return torch.stack(
         [
             torch.stack(
-                [_cut(image, *place, size, half=False, padding=padding) for place in _places(*image.size, size)[:count]]
+                [
+                    _cut(image, *place, size, half=False, padding=padding)
+                    for place in crop_places(*image.size, size)[:count]
+                ]
             )
             for image in scales
         ]
@@ -98,7 +101,7 @@ def tensor_crops(images: Tensor, size: int, count: int) -> Tensor:
     """
     height, width = images.shape[2:]
     crops = []
-    for left, top in _places(width, height, size)[:count]:
+    for left, top in crop_places(width, height, size)[:count]:
         part = images[:, :, max(top, 0) : top + size, max(left, 0) : left + size]
         before, above = max(-left, 0), max(-top, 0)
         after, below = size - before - part.shape[3], size - above - part.shape[2]
@@ -130,7 +133,8 @@ def _resized(images: Tensor, height: int, width: int, mode: str) -> Tensor:
     return resized.clamp(0, 1) if mode == "bicubic" else resized  # whose kernel overshoots
 
 
-def _places(width: int, height: int, size: int) -> list[tuple[int, int]]:
+def crop_places(width: int, height: int, size: int) -> list[tuple[int, int]]:
+    """Return (left, top) of the centre crop and of the corners' of an image; negative where it is smaller."""
     right, bottom = width - size, height - size
     centre = (width // 2 - size // 2, height // 2 - size // 2)
     return [centre, (0, 0), (right, 0), (0, bottom), (right, bottom)]

@@ -86,10 +86,16 @@ class Encoder(nn.Module):
 
     def _load(self, file: Path) -> None:
         state = {key: value for key, value in read_weights(file).items() if not key.startswith(self.heads)}
-        _load_into(self.trunk, state, f"weights of {self.name} in {file}")
+        load_into(self.trunk, state, f"weights of {self.name} in {file}")
 
 
-def _load_into(module: nn.Module, state: dict[str, Any], wanted: str) -> None:
+def load_into(module: nn.Module, state: dict[str, Any], wanted: str) -> None:
+    """Load a state dict that must fit exactly.
+
+    Raises:
+        InputError: it does not; `wanted` says what was looked for, and where.
+
+    """
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -188,5 +194,5 @@ def load_encoder(checkpoint: Path | str) -> Encoder:
     encoder = Encoder(str(content["encoder"]))
     prefix = "encoder."
     state = {key.removeprefix(prefix): value for key, value in content["state_dict"].items() if key.startswith(prefix)}
-    _load_into(encoder, state, f"the encoder {encoder.name} in {file}")
+    load_into(encoder, state, f"the encoder {encoder.name} in {file}")
     return encoder
