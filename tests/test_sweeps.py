@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 
 from arniqa_pl.composition import CONFIG_DIR
 from arniqa_pl.errors import InputError
+from arniqa_pl.jobs import continued
 from arniqa_pl.reproduction import reproduced, tell_differences
-from arniqa_pl.sweeps import SweepRecord, continued
+from arniqa_pl.sweeps import SweepRecord
 from tests.test_configs import composed
 from tests.test_entries import TINY, run
 
