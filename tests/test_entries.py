@@ -291,7 +291,8 @@ def test_mistakes_are_told_in_sentences(trained, small_data, tmp_path):
     assert f"Wanted pristine photographs for pre-training in {tmp_path}/data/KADIS700/ref_imgs, found none" in output
     assert output.count("https://database.mmsp-kn.de/") == 2
     assert "Traceback" not in output
-    assert "found no gone.safetensors" in run(folder, "predict", "scorer=gone.safetensors", "input=images", code=1)
+    images = f"input={small_data}/KADID10K/images"
+    assert "found no gone.safetensors" in run(folder, "predict", "scorer=gone.safetensors", images, code=1)
     scorer = "scorer=runs/first/kadid10k.safetensors"
     assert "Wanted images to score in gone, found none" in run(folder, "predict", scorer, "input=gone", code=1)
     regress = ("regress", f"checkpoint={tmp_path}", f"paths.data_dir={small_data}")

@@ -44,7 +44,7 @@ def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
 
     Args:
         cfg: a command's config, unresolved.
-        defaults: the config of the same command without any override.
+        defaults: the config of the same command with the same options of groups, but no value overridden.
 
     Raises:
         InputError: names the key, what was wanted and what was found.

@@ -75,8 +75,10 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
                 raise
 
         def checked(cfg: DictConfig) -> Any:
-            if HydraConfig.get().overrides.task:
-                check_types(cfg, hydra.compose(config_name))
+            given, groups = HydraConfig.get().overrides.task, HydraConfig.get().runtime.choices
+            if given:
+                chosen = [each for each in given if each.partition("=")[0].lstrip("+~") in groups]
+                check_types(cfg, hydra.compose(config_name, chosen))
             return command(cfg)
 
         def command_line() -> Any:

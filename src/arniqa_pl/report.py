@@ -42,7 +42,7 @@ def compare(cfg: DictConfig) -> None:
 @launch.entry("report_send", lists=("runs",))
 def send(cfg: DictConfig) -> None:
     """Send runs, or whatever is not sent below the runs' folder."""
-    given = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs
+    given = [cfg.runs] if isinstance(cfg.runs, str) else cfg.runs or []
     folders = [Path(run) for run in given] or sorted(file.parent for file in Path(cfg.paths.runs_dir).rglob(JOURNAL))
     servers = {journal: cfg.tracking_uri or journal.facts()["tracking_uri"] for journal in map(Journal, folders)}
     left = [journal for journal in servers if cfg.tracking_uri or journal.unsent()]

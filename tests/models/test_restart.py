@@ -25,7 +25,9 @@ from arniqa_pl.models.pretraining import NonFiniteLossError, Pretraining
 from arniqa_pl.models.restart import AtomicCheckpointIO, Restart, newest_checkpoint
 from arniqa_pl.models.schedules import one_cycle
 from arniqa_pl.models.throughput import Throughput
-from arniqa_pl.runs import RunLogger, mlflow_run_id
+from arniqa_pl.runs import mlflow_run_id
+from arniqa_pl.tracking import RunLogger
+from arniqa_pl.tracking.journal import JOURNAL
 
 EPOCHS, STEPS = 3, 5
 TIMED = {"train/crops_per_second", "train/data_wait", "train/minutes_left", "train/peak_memory_gb"}
@@ -96,11 +98,17 @@ def train(
     restart = Restart(folder=str(checkpoints), every_n_steps=2, every_n_minutes=None)
     callbacks = [Throughput(), best, restart, *([strike] if strike else [])]
     store = f"sqlite:///{folder.parent}/mlflow.db"
-    logger = tracked and RunLogger(folder=str(folder), run_id=mlflow_run_id(folder), tracking_uri=store)
+    logger = RunLogger(
+        folder=str(folder),
+        experiment_name="restart",
+        tracking_uri=store,
+        resume=(folder / JOURNAL).exists(),
+        patience=60,
+    )
     trainer = lightning.Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
-        logger=logger,
+        logger=logger if tracked else False,
         log_every_n_steps=1,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
@@ -109,7 +117,8 @@ def train(
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(model, data, ckpt_path=newest_checkpoint(checkpoints))
+    with logger.recording() if tracked else contextlib.nullcontext():
+        trainer.fit(model, data, ckpt_path=newest_checkpoint(checkpoints))
 
 
 def in_a_process(*args, **kwargs) -> int:
@@ -134,7 +143,7 @@ def history(folder: Path) -> dict[str, list[tuple[int, float]]]:
     query = "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step"
     with contextlib.closing(sqlite3.connect(folder.parent / "mlflow.db")) as store:
         for key, step, value in store.execute(query, [mlflow_run_id(folder)]):
-            if key not in TIMED:
+            if key not in TIMED and not key.startswith("system/"):
                 values.setdefault(key, []).append((step, value))
     return values
 
