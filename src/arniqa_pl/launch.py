@@ -75,10 +75,10 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
                 raise
 
         def checked(cfg: DictConfig) -> Any:
-            given, groups = HydraConfig.get().overrides.task, HydraConfig.get().runtime.choices
+            given = HydraConfig.get().overrides.task
             if given:
-                chosen = [each for each in given if each.partition("=")[0].lstrip("+~") in groups]
-                check_types(cfg, hydra.compose(config_name, chosen))
+                options = [each for each in given if (CONFIG_DIR / each.partition("=")[0].lstrip("+~")).is_dir()]
+                check_types(cfg, hydra.compose(config_name, options))
             return command(cfg)
 
         def command_line() -> Any:
