@@ -121,6 +121,12 @@ def train(
         trainer.fit(model, data, ckpt_path=newest_checkpoint(checkpoints))
 
 
+def train_alone(*args, **kwargs) -> None:
+    """Train, with loader processes that notice when this one is killed, which those of a server would not."""
+    multiprocessing.set_start_method("fork", force=True)
+    train(*args, **kwargs)
+
+
 def in_a_process(*args, **kwargs) -> int:
     """Train in a process of its own; return its exit code.
 
@@ -128,7 +134,7 @@ def in_a_process(*args, **kwargs) -> int:
     """
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([__name__])
-    process = processes.Process(target=train, args=args, kwargs=kwargs)
+    process = processes.Process(target=train_alone, args=args, kwargs=kwargs)
     process.start()
     process.join(timeout=120)
     if process.exitcode is None:
