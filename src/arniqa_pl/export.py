@@ -139,13 +139,10 @@ VERBS = {"graph": graph, "import": published, "mlflow": model}
 
 
 def main() -> None:
-    """Run the verb named by the first word, graph if there is none: Hydra knows overrides and flags only."""
-    verb = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1].isidentifier() else "graph"
-    if verb not in VERBS:
-        sys.exit(f"Wanted python -m arniqa_pl.export {' | '.join(VERBS)}, got {verb!r}.")
-    if verb == "import":  # encoder is a group in conf/: Hydra would look for an option of that name there
+    """Run the verb that the command line names."""
+    if sys.argv[1:2] == ["import"]:  # encoder is a group in conf/: Hydra would look for an option of that name there
         sys.argv[1:] = [re.sub("^encoder=", "encoder_file=", argument) for argument in sys.argv[1:]]
-    VERBS[verb]()
+    launch.run_verb(VERBS)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -93,6 +94,14 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
         return functools.wraps(command)(command_line)
 
     return decorate
+
+
+def run_verb(verbs: Mapping[str, Callable[[], Any]]) -> None:
+    """Run the command that the first word names, or else the first one: Hydra knows overrides and flags only."""
+    verb = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1].isidentifier() else next(iter(verbs))
+    if verb not in verbs:
+        sys.exit(f"Wanted python -m arniqa_pl.{Path(sys.argv[0]).stem} {' | '.join(verbs)}, got {verb!r}.")
+    verbs[verb]()
 
 
 def _asked_to_leave(stop: BaseException) -> bool:

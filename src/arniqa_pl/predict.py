@@ -4,7 +4,6 @@ python -m arniqa_pl.predict summary input=scores.csv: how the scores are distrib
 """
 
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,11 +110,8 @@ VERBS = {"score": score, "summary": summary}
 
 
 def main() -> None:
-    """Run the verb named by the first word, score if there is none: Hydra knows overrides and flags only."""
-    verb = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1].isidentifier() else "score"
-    if verb not in VERBS:
-        sys.exit(f"Wanted python -m arniqa_pl.predict {' | '.join(VERBS)}, got {verb!r}.")
-    VERBS[verb]()
+    """Run the verb that the command line names."""
+    launch.run_verb(VERBS)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m arniqa_pl.prepare shards input=<folder or list> output=<folder or URI>
 """
 
 import logging
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -78,11 +77,8 @@ VERBS = {"demo": demo, "check": check, "photos": photos, "shards": shards}
 
 
 def main() -> None:
-    """Run the verb named by the first word, demo if there is none: Hydra knows overrides and flags only."""
-    verb = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1].isidentifier() else "demo"
-    if verb not in VERBS:
-        sys.exit(f"Wanted python -m arniqa_pl.prepare {' | '.join(VERBS)}, got {verb!r}.")
-    VERBS[verb]()
+    """Run the verb that the command line names."""
+    launch.run_verb(VERBS)
 
 
 if __name__ == "__main__":

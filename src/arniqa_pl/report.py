@@ -4,7 +4,6 @@ python -m arniqa_pl.report send [runs=<folder>,<folder>]: send what a tracking s
 """
 
 import logging
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -65,11 +64,8 @@ VERBS = {"compare": compare, "send": send}
 
 
 def main() -> None:
-    """Run the verb named by the first word, compare if there is none."""
-    verb = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1].isidentifier() else "compare"
-    if verb not in VERBS:
-        sys.exit(f"Wanted python -m arniqa_pl.report {' | '.join(VERBS)}, got {verb!r}.")
-    VERBS[verb]()
+    """Run the verb that the command line names."""
+    launch.run_verb(VERBS)
 
 
 if __name__ == "__main__":
