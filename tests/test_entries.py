@@ -116,7 +116,9 @@ def test_training_prints_one_table_beside_the_untrained_encoder(trained):
     assert (frame["splits"] == 3).all()
     assert frame["srcc"].between(0.2, 1).all()
     assert f"{frame['srcc'][0]:.3f} ± {frame['srcc_std'][0]:.3f}" in output
-    assert f"{frame['srcc'][0]:.3f} ± {frame['srcc_std'][0]:.3f}" in (folder / "runs/first/results.md").read_text()
+    markdown = (folder / "runs/first/results.md").read_text()
+    assert f"{frame['srcc'][0]:.3f} ± {frame['srcc_std'][0]:.3f}" in markdown
+    assert f"Splits of kadid10k: drawn, digest {frame['split_digest'][0]}." in markdown
     assert "it/s" in output  # progress has a rate
     assert "Traceback" not in output
 

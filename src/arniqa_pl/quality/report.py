@@ -181,6 +181,9 @@ def results_markdown(frame: pd.DataFrame) -> str:
             f"\nThere is no logistic curve on {failed.sum()} of {frame['splits'].sum()} test sides (the fit did not "
         )
         text += "converge, or fewer than five predictions differ): its lines leave them out.\n"
+    if "split_digest" in frame:
+        for row in frame.drop_duplicates("database").to_dict("records"):
+            text += f"\nSplits of {row['database']}: {row['split_origin']}, digest {row['split_digest']}.\n"
     return text
 
 
