@@ -63,7 +63,7 @@ def run_job(cfg: DictConfig, run: Callable[[DictConfig], Any]) -> Any:
 
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if not (folder.parent / SWEEP).exists():
+    if folder == Path.cwd() or not (folder.parent / SWEEP).exists():  # commands without a folder are where the user is
         return run(cfg)
     swept = read(folder.parent / SWEEP)["swept"]
     overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
