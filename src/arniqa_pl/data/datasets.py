@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Generator, Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops, with_short_side
 from arniqa_pl.data.images import read_image
@@ -146,7 +146,7 @@ class CropPairs(Dataset[PairBatch]):
 def collate_pairs(samples: Sequence[PairBatch]) -> PairBatch:
     """Join single pairs to a batch that is named after the first of them."""
     return PairBatch(
-        crops=torch.stack([sample.crops for sample in samples]),
+        crops=default_collate([sample.crops for sample in samples]),  # in a worker: straight into shared memory
         composition=Composition.concatenate([sample.composition for sample in samples]),
         key=samples[0].key,
     )
