@@ -110,8 +110,8 @@ def test_the_sweep_that_continues_has_to_be_named(tmp_path):
 def test_a_sweeper_that_would_look_for_the_worst_is_refused():
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", ["hydra/sweeper=optuna"], return_hydra_config=True)
-    with pytest.raises(SystemExit, match=r"found hydra\.sweeper\.direction=minimize: say hydra/sweeper=tune"):
-        SweepRecord().on_multirun_start(cfg)
+        with pytest.raises(SystemExit, match=r"found hydra\.sweeper\.direction=minimize: say hydra/sweeper=tune"):
+            SweepRecord().on_multirun_start(cfg, "train")
 
 
 def test_optuna_asks_and_joblib_gives_each_job_a_process_and_each_device_one(swept, replicas):
@@ -140,6 +140,32 @@ def test_optuna_asks_and_joblib_gives_each_job_a_process_and_each_device_one(swe
     assert sum("train/loss" in row for row in rows) == 2  # steps of 8 pairs, 2 at a time on each of two ranks
     assert len(children(folder, "optuna")[1]) == 1
     assert output.count("Best: python -m") == 1  # the second rank has not started a sweep of its own
+
+
+def test_a_search_without_any_result_ends_in_a_sentence_and_can_look_further(swept, replicas):
+    folder, _ = swept
+    data = (f"paths.data_dir={replicas}", f"photos.source={replicas}/KADID10K/images")
+    search = ("hydra/sweeper=tune", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=runs/search")
+    output = run(folder, "train", *SWEEP, *data, *search, "degradation.max_distortions=choice(98,99)", code=1)
+    assert "Traceback" not in output
+    assert (
+        "Jobs without a result: 0, 1. Look further with: python -m arniqa_pl.train -m hydra.sweep.dir=runs/search "
+        "resume=true hydra.sweeper.n_trials=<more than 2>"
+    ) in output
+    assert "None: no job has finished." in (folder / "runs/search/results.md").read_text()
+
+    file = folder / "runs/search/0/job.json"
+    finished = json.loads(file.read_text()) | {"status": "finished", "objective": 0.5, "error": None}
+    file.write_text(json.dumps(finished))
+    before = (folder / "runs/search/1/job.json").read_text()
+    again = ("-m", "hydra.sweep.dir=runs/search", "resume=true", "hydra.sweeper.n_trials=3")
+    output = run(folder, "train", *again, code=1)
+    assert "Job 0 is finished: 0.5" in output
+    assert "Job 1 failed, and the search went on without it: Wanted max_distortions in 0..7" in output
+    assert "Job 2 failed: Wanted max_distortions in 0..7" in output
+    assert (folder / "runs/search/1/job.json").read_text() == before
+    assert "best_value: 0.5" in (folder / "runs/search/optimization_results.yaml").read_text()
+    assert json.loads(file.read_text()) == finished
 
 
 def test_submitit_runs_jobs_on_this_machine(swept, replicas):

@@ -31,6 +31,11 @@ def resumes(cfg: DictConfig) -> bool:
     return cfg.get("resume") is True
 
 
+def searches(sweeper: DictConfig) -> bool:
+    """Return whether a sweeper asks for a job by what came of those before it, as Optuna's does."""
+    return "n_trials" in sweeper
+
+
 def continued(arguments: Sequence[str]) -> list[str]:
     """Return the command line of a sweep that continues: as it was started, then what this one adds.
 
@@ -78,6 +83,10 @@ def run_job(cfg: DictConfig, run: Callable[[DictConfig], Any]) -> Any:
         if record.get("status") == "finished":
             log.info("Job %s is finished: %s", folder.name, record["objective"])
             return record["objective"]
+        if record.get("status") == "failed" and searches(HydraConfig.get().sweeper):
+            # Another answer now, and the search would ask for other jobs than those that are there.
+            log.info("Job %s failed, and the search went on without it: %s", folder.name, record["error"])
+            return None
         cfg.resume = str(folder)
     if not getattr(rank_zero_only, "rank", 0):  # which Lightning sets, if it is imported
         write(folder / JOB, {"values": values, "started": time.time(), "status": "unfinished"})
