@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import mlflow
@@ -15,6 +16,7 @@ from arniqa_pl.errors import InputError
 from arniqa_pl.jobs import continued
 from arniqa_pl.reproduction import reproduced, tell_differences
 from arniqa_pl.sweeps import SweepRecord
+from arniqa_pl.tracking.privacy import personal
 from tests.test_configs import composed
 from tests.test_entries import TINY, run
 
@@ -82,6 +84,15 @@ def test_a_sweep_is_one_run_with_a_child_for_each_job(swept):
     assert parent.data.metrics["best/objective"] == pytest.approx(objectives.max())
 
 
+def test_the_best_settings_are_a_command_that_makes_the_same_run(swept):
+    parent, jobs = children(swept[0])
+    words = shlex.split(parent.data.tags["best"])
+    assert words[:3] == ["python", "-m", "arniqa_pl.train"]
+    best = max(jobs.values(), key=lambda job: job.data.metrics["val/srcc"]).data.tags["run_dir"]
+    started = OmegaConf.load(Path(personal(best)) / ".hydra/config.yaml")
+    assert composed("train", *words[3:], f"hydra.runtime.output_dir={personal(best)}") == started
+
+
 def test_resuming_runs_what_is_missing_alone(swept):
     folder, _ = swept
     before = {file: file.stat().st_mtime_ns for file in folder.glob("runs/sweep/*/results.csv")}
@@ -105,13 +116,16 @@ def test_the_sweep_that_continues_has_to_be_named(tmp_path):
     with pytest.raises(InputError, match=f"found no sweep.json in {tmp_path}"):
         continued(["-m", "resume=true", f"hydra.sweep.dir={tmp_path}"])
     assert continued(["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
+    (tmp_path / "sweep.json").write_text('{"arguments": ["hydra/launcher=basic", "seed=1,2", "data.num_workers=2"]}')
+    added = ["hydra/launcher=joblib", "data.num_workers=0", "resume=true", f"hydra.sweep.dir={tmp_path}"]
+    assert continued(["-m", *added]) == ["-m", "seed=1,2", *added]  # Hydra takes no second option of a group
 
 
 def test_a_sweeper_that_would_look_for_the_worst_is_refused():
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", ["hydra/sweeper=optuna"], return_hydra_config=True)
         with pytest.raises(SystemExit, match=r"found hydra\.sweeper\.direction=minimize: say hydra/sweeper=tune"):
-            SweepRecord().on_multirun_start(cfg, "train")
+            SweepRecord().on_multirun_start(cfg, config_name="train")
 
 
 def test_optuna_asks_and_joblib_gives_each_job_a_process_and_each_device_one(swept, replicas):

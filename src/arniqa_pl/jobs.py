@@ -37,7 +37,7 @@ def searches(sweeper: DictConfig) -> bool:
 
 
 def continued(arguments: Sequence[str]) -> list[str]:
-    """Return the command line of a sweep that continues: as it was started, then what this one adds.
+    """Return the command line of a sweep that continues: as it was started, but for what this one says otherwise.
 
     Raises:
         InputError: the command line does not say which sweep, or there is none.
@@ -51,9 +51,10 @@ def continued(arguments: Sequence[str]) -> list[str]:
             f"Wanted the folder of a sweep to continue, found {f'no {SWEEP} in {folders[-1]}' if folders else 'none'}: "
             "say -m hydra.sweep.dir=<folder> resume=true (a single run continues with resume=<its folder>)."
         )
-    started = read(Path(folders[-1]) / SWEEP)["arguments"]
     flags = [each for each in arguments if each.startswith("-")]  # which have to come first
-    return flags + started + [each for each in arguments if each not in (*flags, *started)]
+    added = {each.partition("=")[0]: each for each in arguments if each not in flags}
+    started = read(Path(folders[-1]) / SWEEP)["arguments"]
+    return flags + [each for each in started if each.partition("=")[0] not in added] + list(added.values())
 
 
 def run_job(cfg: DictConfig, run: Callable[[DictConfig], Any]) -> Any:

@@ -32,10 +32,10 @@ class SweepRecord(Callback):
     A job that raises is a line of the comparison, and the sweep goes on; the command's exit code is then 1.
     """
 
-    def on_multirun_start(self, config: DictConfig, config_name: str, **_: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **call: Any) -> None:
         """Write down what is swept, and open the sweep's run, unless it continues."""
         with _told():
-            check_sweep(config, config_name)
+            check_sweep(config, call["config_name"])
             folder = Path(config.hydra.sweep.dir)
             direction = config.hydra.sweeper.get("direction")
             if getattr(direction, "name", direction) == "minimize":
