@@ -47,7 +47,8 @@ def main() -> int:
     Console().print(
         f"{METRICS} metrics every {EVERY} steps of {1000 * STEP:.0f} ms: tracking takes at most {bound:.2%} of a step; "
         f"the step that logs waits {1e6 * call:.0f} µs for it. Directly, {torch.get_num_threads()} threads at work on "
-        f"steps of {1000 * plain:.0f} ms: {direct:+.2%}, where stretches without tracking differ by {noise:.2%} among themselves."
+        f"steps of {1000 * plain:.0f} ms: {direct:+.2%}, where stretches without tracking differ by {noise:.2%} among "
+        "themselves."
     )
     return 0 if bound <= CEILING and direct - noise <= CEILING else 1
 

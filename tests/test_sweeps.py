@@ -65,7 +65,7 @@ def test_a_failed_job_is_a_line_of_the_comparison_and_the_others_run(swept):
     assert sorted(settings["degradation.max_distortions"]) == [1, 2]
     assert settings["objective_mean"].is_monotonic_decreasing
     best = settings["degradation.max_distortions"][0]
-    text = (folder / "runs/sweep/results.md").read_text()
+    text = (folder / "runs/sweep/results.md").read_text().replace(" \\\n        ", " ")
     assert f"degradation.max_distortions={best}\n" in text
     assert "python -m arniqa_pl.train experiment=demo encoder.name=resnet18" in text
 

@@ -84,4 +84,4 @@ def _options(overrides: Sequence[str]) -> list[str]:
 
 
 def _task(config: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])

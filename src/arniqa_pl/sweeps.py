@@ -58,6 +58,7 @@ class SweepRecord(Callback):
             job = config.hydra.job.name
             words = command([f"arniqa_pl.{job}", "-m", *task])
             logger.set_tags({"stage": f"{job} sweep", "command": words, "run_dir": str(folder.resolve())})
+            logger.set_tags({"mlflow.source.name": f"arniqa_pl.{job}", "mlflow.source.type": "LOCAL"})
             logger.log_hyperparams({"swept": ", ".join(swept(config))})
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -140,7 +141,8 @@ def compare(folder: Path, config: DictConfig) -> list[str]:
             logger.log_artifact(file)
         logger.log_table(jobs, "jobs.json")
         logger.log_figure(comparison.comparison_figure(jobs, keys), "figures/comparison.png")
-        logger.set_tags({"mlflow.note.content": text, "best": best})
+        # The page has a title, and shows the first lines only.
+        logger.set_tags({"mlflow.note.content": text.partition("\n\n")[2], "best": best})
         if len(missing) < len(jobs):
             logger.log_metrics({"best/objective": means["objective_mean"][0]})
     Console().print(report.terminal_table(means, "Sweep: mean and standard deviation over seeds"))

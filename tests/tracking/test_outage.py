@@ -129,6 +129,7 @@ def test_nothing_on_the_server_tells_who_ran_it_where(home, server, tracked, tmp
     for text in texts:
         assert not re.search(rf"{home}|jane_doe|s3cret_word", text)
     assert tracked.data.params["paths/data_dir"] == "$HOME/data"
+    assert not [value for value in tracked.data.params.values() if "runs/first" in value]  # not where runs differ
     assert tracked.data.tags["run_dir"] == "$HOME/work/runs/first"
 
 

@@ -1,5 +1,6 @@
 """The jobs of a sweep side by side: over seeds, as a figure, and which settings were best."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,10 +92,21 @@ def comparison_text(jobs: pd.DataFrame, keys: Sequence[str], best: str) -> str:
     note = "\nMean ± standard deviation over runs that differ in the seed alone; best objective first.\n"
     parts: dict[str, str | pd.DataFrame] = {
         "Settings": markdown(short) + note,
-        "Best": f"    {best}\n",
+        "Best": _wrapped(best),
         f"Jobs ({len(jobs)}, {failed} not finished)": jobs,
     }
     return sections("Sweep", parts)
+
+
+def _wrapped(command: str, width: int = 90) -> str:
+    """Return a command as a block of Markdown, in lines that a shell takes as one: a page is as wide as its lines."""
+    lines: list[str] = []
+    for word in re.findall(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""", command):
+        if lines and len(lines[-1]) + len(word) < width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return "    " + " \\\n        ".join(lines) + "\n"
 
 
 def _spread(row: Mapping[Any, Any], name: str) -> str:
