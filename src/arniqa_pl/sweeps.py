@@ -145,7 +145,9 @@ def compare(folder: Path, config: DictConfig) -> list[str]:
         logger.set_tags({"mlflow.note.content": text.partition("\n\n")[2], "best": best})
         if len(missing) < len(jobs):
             logger.log_metrics({"best/objective": means["objective_mean"][0]})
-    Console().print(report.terminal_table(means, "Sweep: mean and standard deviation over seeds"))
+    Console().print(
+        report.terminal_table(comparison.terminal_frame(means), "Sweep: mean ± standard deviation over seeds")
+    )
     log.info("Best: %s", best)
     log.info("Comparison: %s", folder)
     return missing
