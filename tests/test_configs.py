@@ -162,6 +162,7 @@ def test_hydras_own_words_work(monkeypatch, capsys, tmp_path):
         (["--info", "defaults", "seed=x"], "Wanted a whole number or a list for seed, found 'x'"),
         (["-m", "data.batch_size=abc", "seed=1,2"], "Wanted a whole number for data.batch_size, found 'abc'"),
         (["-m", "encoder=resnet50,mobilenet_v2", "seed=1,x"], "Wanted a whole number or a list for seed, found 'x'"),
+        (["-m", "+trainer.limit_val_batches=1,few"], "for trainer.limit_val_batches, found 'few'"),
         (["-m", "model.temperature=0.1,hot", "seed=range(1,3)"], "Wanted a number for model.temperature, found 'hot'"),
     ],
 )

@@ -67,7 +67,8 @@ def check_sweep(config: DictConfig, config_name: str) -> None:
         if listed and not _options([key]):
             for value in override.sweep_string_iterator():
                 one = job.copy()
-                OmegaConf.update(one, key, OverridesParser.create().parse_override(f"{key}={value}").value())
+                parsed = OverridesParser.create().parse_override(f"{key}={value}")
+                OmegaConf.update(one, key, parsed.value(), force_add=True)
                 check_types(one, defaults)
 
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from arniqa_pl.tracking import Journal
 from arniqa_pl.tracking.delivery import prepare_client
 from tests.test_entries import TINY, run
-from tests.tracking.servers import Server
+from tests.tracking.servers import Server, wait_for_first_delivery
 from tests.tracking.test_logger import tell
 
 pytestmark = pytest.mark.faults
@@ -103,8 +102,7 @@ def test_full_in_the_middle_of_a_training_run(disk, server, small_data, tmp_path
         text=True,
     )
     journal = Journal(tmp_path / "runs/first")
-    while process.poll() is None and not (journal.file.exists() and journal.sent() and journal.sent().position):
-        time.sleep(0.05)
+    wait_for_first_delivery(process, journal)
     with full(disk):
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow
@@ -18,7 +17,7 @@ from arniqa_pl.runs import run_folder
 from arniqa_pl.tracking import Journal
 from arniqa_pl.tracking.delivery import prepare_client
 from tests.test_entries import TINY, run
-from tests.tracking.servers import Server
+from tests.tracking.servers import Server, wait_for_first_delivery
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +75,7 @@ def printed(home, server, jane, data) -> str:
         text=True,
     )
     journal = Journal(home / "work/runs/first")
-    while process.poll() is None and not (journal.file.exists() and journal.sent() and journal.sent().position):
-        time.sleep(0.05)
+    wait_for_first_delivery(process, journal)
     server.kill()
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
