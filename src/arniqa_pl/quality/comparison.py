@@ -86,7 +86,7 @@ def spread_frame(means: pd.DataFrame) -> pd.DataFrame:
     names = [column.removesuffix("_mean") for column in map(str, means) if column.endswith("_mean")]
     rows = means.to_dict("records")
     spreads = {name: [_spread(row, name) for row in rows] for name in names}
-    return means.loc[:, :"runs"].assign(**spreads)  # type: ignore[misc]
+    return means.loc[:, :"runs"].assign(**spreads)
 
 
 def terminal_frame(means: pd.DataFrame) -> pd.DataFrame:
