@@ -41,7 +41,7 @@ docs: $(READY) ## the documents as pages in site/, every link within them checke
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-test: $(READY) ## follow every page of the documents, command by command
-	$(BIN)/python -m pytest -m docs tests/test_documents.py tests/test_newcomer.py
+	$(BIN)/python -m pytest -m docs -n auto --dist loadfile tests/test_followed.py tests/test_newcomer.py
 
 dashboard: $(READY) ## the MLflow pages of your runs on http://127.0.0.1:5000
 	$(BIN)/mlflow server --backend-store-uri sqlite:///runs/mlflow.db --host 127.0.0.1 --port 5000

@@ -8,9 +8,11 @@ A block is one of four things, and `Block.kind` says which:
 - "text": `text`, which is what is printed, or a formula.
 """
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -27,7 +29,6 @@ _FENCE = re.compile(
 )
 # Servers are asked for a page as soon as they answer; what follows finds them running.
 _SHELL = r"""set -euo pipefail
-trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
 answers() { for _ in {1..120}; do curl -fs "$1" > /dev/null && return; sleep 0.5; done; curl -fS "$1"; }
 python() {
     if [[ "$2" == arniqa_pl.serve ]]; then command python "$@" port=8731 & answers http://127.0.0.1:8731/
@@ -109,11 +110,20 @@ def run_script(script: str, tree: Path) -> None:
         "PYTHONPATH": f"{tree / 'src'}:{tree}",
     }
     with (tree / "printed.txt").open("w+") as stream:  # not a pipe, which a server that is left would keep open
-        done = subprocess.run(
-            ["bash", "-xc", script], cwd=tree, env=environment, stdout=stream, stderr=subprocess.STDOUT, timeout=1200
+        shell = subprocess.Popen(
+            ["bash", "-xc", script],
+            cwd=tree,
+            env=environment,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-    printed = (tree / "printed.txt").read_text()
-    assert done.returncode == 0, f"exit code {done.returncode}:\n{printed[-6000:]}"
+        try:
+            code = shell.wait(timeout=1200)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+                os.killpg(shell.pid, signal.SIGKILL)  # servers, and what they have started
+    assert code == 0, f"exit code {code}:\n{(tree / 'printed.txt').read_text()[-6000:]}"
 
 
 def _write(block: Block, tree: Path) -> None:

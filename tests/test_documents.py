@@ -2,13 +2,11 @@
 
 import re
 import shlex
-import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pandas as pd
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -20,45 +18,13 @@ from arniqa_pl import __version__
 from arniqa_pl.composition import CONFIG_DIR, check_types
 from arniqa_pl.distortions import CATALOG
 from arniqa_pl.launch import as_list
-from arniqa_pl.runs import mlflow_run_id
-from tests.documents import ROOT, TEXTS, blocks, copy_tree, follow, run_script
-from tests.quality.test_checkpoints import files  # noqa: F401  a fixture
+from tests.documents import ROOT, TEXTS, blocks
 from tests.quality.test_scorer import make_scorer
 from tests.test_configs import ROOTS
+from tests.test_followed import PAGES as FOLLOWED
 from tests.test_newcomer import PAGES as NEWCOMER
 
 DOCS = ROOT / "docs"
-FOLLOWED = [page for page in TEXTS if page not in NEWCOMER and any(block.kind == "run" for block in blocks(page))]
-# What the pages leave to the reader, and what is shortened: name, and what it is read as where the page is followed.
-STAND_INS = {
-    "runs/kadid/<run>": "$(ls -d runs/kadid/*)",
-    "runs/regression/<run>": "$(ls -d runs/regression/* | tail -1)",
-    "runs/demo/<time>": "$(ls -d runs/demo/* | head -1)",
-    "<run>,<run>": "runs/base/0,runs/base/1",
-    "runs/<run>": "runs/base/0",
-    "<run>": "runs/base/0",
-    "<MLflow run id>": "",  # that of the run
-    "max_distortions=1,2,4,7 seed=1,2,3": "max_distortions=1,2 seed=1",
-    "max_distortions=1,2,4 seed=1,2,3": "max_distortions=1,2 seed=1",
-    "experiment=ablation/distortions": "experiment=ablation/partner",
-    "n_trials=20": "n_trials=2",
-    "devices=4": "devices=2",
-    "http://127.0.0.1:5000": "sqlite:///other.db",
-    "/srv/images": "folder",
-}
-TINY = """
-encoder: {name: resnet18, weights: none}
-data: {crop_size: 32, batch_size: 2, samples_per_epoch: 4, num_workers: 0, validation_pairs: 2}
-"""
-SMALL = {  # on top of the root configs: the commands stay as they are on the page
-    "train": TINY + "features: {crop_size: 32, crops: 1, num_workers: 0}\n"
-    "ridge: {num_splits: 2, alphas: {num: 3}}\ntrainer: {max_epochs: 1, accelerator: cpu, precision: 32-true}\n",
-    "regress": "features: {crop_size: 32, crops: 1, num_workers: 0}\nridge: {num_splits: 2, alphas: {num: 3}}\n"
-    "trainer: {accelerator: cpu, precision: 32-true}\n",
-    "evaluate": "features: {num_workers: 0}\ntrainer: {accelerator: cpu, precision: 32-true}\n",
-    "manifold": "features: {crop_size: 32, num_workers: 0}\ntrainer: {accelerator: cpu, precision: 32-true}\n",
-    "prepare": "pristine: 20\n",
-}
 
 
 def test_the_table_of_distortions_is_the_catalog():
@@ -190,62 +156,3 @@ def test_the_citation_and_the_change_log_are_of_this_version():
     paper = citation["preferred-citation"]
     assert [author["family-names"] for author in paper["authors"]] == ["Agnolucci", "Galteri", "Bertini", "Del Bimbo"]
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
-
-
-@pytest.fixture(scope="module")
-def tree(demo_data, small_data, replicas, files, tmp_path_factory) -> Path:  # noqa: F811
-    """A copy of the tree with small settings, data, photographs, published weights, and two runs in runs/base."""
-    tree = tmp_path_factory.mktemp("documents") / "tree"
-    copy_tree(tree)
-    (tree / "conf/small").mkdir()
-    for root, settings in SMALL.items():
-        (tree / f"conf/small/{root}.yaml").write_text(f"# @package _global_\n{settings}")
-        file = tree / f"conf/{root}.yaml"
-        head, body = re.fullmatch(r"(.*?^defaults:\n(?:  - [^\n]*\n)+)(.*)", file.read_text(), re.M | re.S).groups()
-        file.write_text(f"{head}  - small: {root}\n{body}")
-    (tree / "data").mkdir()
-    for folder in replicas.iterdir():
-        (tree / "data" / folder.name).symlink_to(folder)
-    (tree / "data/KADIS700").symlink_to(demo_data / "KADIS700")
-    (tree / "data/demo").symlink_to(small_data)
-    (tree / "home").mkdir()
-    (tree / "home/photos").symlink_to(demo_data / "KADIS700/ref_imgs")
-    _provide_files(tree, files, small_data)
-    base = "python -m arniqa_pl.train -m experiment=demo seed=1,2 hydra.sweep.dir=runs/base"
-    run_script(base, tree)
-    for number, names in enumerate((("a", "csv"), ("b",))):
-        for name in names:
-            shutil.copy(tree / f"runs/base/{number}/kadid10k.safetensors", tree / f"{name}.safetensors")
-    return tree
-
-
-def _provide_files(tree: Path, published: Path, small_data: Path) -> None:
-    """Write the photographs, the table and the weights that pages name without saying where they come from."""
-    photos = sorted((tree / "src/arniqa_pl/data/photos").glob("*.jpg"))[:3]
-    for folder in ("folder", "photos"):
-        (tree / folder).mkdir()
-        for photo in photos:
-            Image.open(photo).resize((120, 90)).save(tree / folder / photo.name)
-    shutil.make_archive(str(tree / "photos"), "zip", tree / "photos")
-    for name in ("photo.jpg", "photo.png", "a.jpg", "b.png", "b.jpg", "folder/a.jpg", "folder/b.jpg"):
-        Image.open(photos[0]).resize((160, 120)).save(tree / name)
-    table = pd.read_csv(small_data / "KADID10K/own.csv")
-    table["image"] = f"{small_data}/KADID10K/" + table["image"]
-    table.to_csv(tree / "ratings.csv", index=False)
-    for file in published.iterdir():
-        shutil.copy(file, tree)
-
-
-@pytest.mark.docs
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("page", FOLLOWED)
-def test_every_page_can_be_followed(page, tree, tmp_path):
-    own = tmp_path / "tree"
-    shutil.copytree(tree, own, symlinks=True)
-    run = mlflow_run_id(tree / "runs/base/0")
-    follow(page, own, STAND_INS | {"<MLflow run id>": str(run)})
-
-
-def test_no_stand_in_is_left_over():
-    text = "".join(block.text for page in FOLLOWED for block in blocks(page) if block.kind == "run")
-    assert [words for words in STAND_INS if words not in text] == []
