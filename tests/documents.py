@@ -29,7 +29,7 @@ _FENCE = re.compile(
 )
 # Servers are asked for a page as soon as they answer; what follows finds them running.
 _SHELL = r"""set -euo pipefail
-answers() { for _ in {1..120}; do curl -fs "$1" > /dev/null && return; sleep 0.5; done; curl -fS "$1"; }
+answers() { for _ in {1..600}; do curl -fs "$1" > /dev/null && return; sleep 0.5; done; curl -fS "$1"; }
 python() {
     if [[ "$2" == arniqa_pl.serve ]]; then command python "$@" port=8731 & answers http://127.0.0.1:8731/
     else command python "$@"; fi

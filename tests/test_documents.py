@@ -59,7 +59,7 @@ def test_every_block_is_executed_or_says_why_not():
     assert fences == 2 * len(found)
     assert not [(block.page, block.text) for block in found if not block.kind]
     kinds = {kind: [block for block in found if block.kind == kind] for kind in ("run", "marked", "file", "text")}
-    assert len(kinds["run"]) > 3 * len(kinds["marked"]) > 0
+    assert len(kinds["run"]) > len(kinds["marked"]) > 0
     assert {block.page for block in kinds["run"]} == {*FOLLOWED, *NEWCOMER}
     marks = sum(len(re.findall("^<!-- not run", (ROOT / page).read_text(), re.MULTILINE)) for page in TEXTS)
     assert marks == len(kinds["marked"])
