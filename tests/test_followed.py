@@ -1,7 +1,10 @@
 """Every page of the documents is followed: its commands as they stand, on small data and with small settings."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +13,7 @@ from PIL import Image
 
 from arniqa_pl.demo import NOTE
 from arniqa_pl.runs import mlflow_run_id
-from tests.documents import TEXTS, blocks, copy_tree, follow, run_script
+from tests.documents import ROOT, TEXTS, blocks, copy_tree, follow, run_script
 from tests.quality.test_checkpoints import files  # noqa: F401  a fixture
 from tests.test_newcomer import PAGES as NEWCOMER
 
@@ -101,6 +104,20 @@ def test_every_page_can_be_followed(page, tree, tmp_path):
     shutil.copytree(tree, own, symlinks=True)
     run = mlflow_run_id(tree / "runs/base/0")
     follow(page, own, STAND_INS | {"<MLflow run id>": str(run)})
+
+
+@pytest.mark.docs
+def test_the_pages_load_nothing_from_elsewhere(tmp_path):
+    build = ["mkdocs", "build", "--strict", "--quiet", "--config-file", ROOT / "mkdocs.yml", "--site-dir", tmp_path]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    subprocess.run([sys.executable, "-m", *build], cwd=ROOT, env=environment, check=True)
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > len(TEXTS) - 2  # one of its own for what is not found
+    loaded = [tag for page in pages for tag in re.findall(r"<(?:script|img|link|iframe)\b[^>]*>", page.read_text())]
+    assert len(loaded) > 10 * len(pages)
+    assert not [
+        tag for tag in loaded if re.search(r"(?:src|href)=.?(?:https?:)?//", tag) and 'rel="canonical"' not in tag
+    ]
 
 
 def test_no_stand_in_is_left_over():
