@@ -6,10 +6,10 @@ READY  := $(VENV)/.ready
 RUN    := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check dashboard bench clean
+.PHONY: help setup demo test check docs docs-test dashboard bench clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 setup: $(READY) ## create .venv with everything in it (about 3 minutes)
 
@@ -37,6 +37,12 @@ check: $(READY) ## ruff (print banned), ruff format, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY) ## the documents as pages in site/, every link within them checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-test: $(READY) ## follow every page of the documents, command by command
+	$(BIN)/python -m pytest -m docs -n auto --dist loadfile tests/test_followed.py tests/test_newcomer.py
+
 dashboard: $(READY) ## the MLflow pages of your runs on http://127.0.0.1:5000
 	@echo 'Choose "Model training" at the top left of the page, once: the browser remembers it.'
 	$(BIN)/mlflow server --backend-store-uri sqlite:///runs/mlflow.db --host 127.0.0.1 --port 5000
@@ -45,5 +51,5 @@ bench: $(READY) ## every script in benchmarks/, one claim each
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what the other words made, but not .venv, data or runs
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist site .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
