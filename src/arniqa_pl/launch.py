@@ -73,9 +73,9 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
                 if not _left_alone(error):
                     raise
                 raise CompactHydraException(
-                    f"Wanted an answer from the other processes of this command, found none ({error}): one of them, its "
-                    "host or the network is gone; see what they said. Training goes on from its last checkpoint with "
-                    "resume=<folder of the run>."
+                    f"Wanted an answer from the other processes of this command, found none ({error}): one of them, "
+                    "its host or the network is gone; see what they said. Training goes on from its last checkpoint "
+                    "with resume=<folder of the run>."
                 ) from error
             except (KeyboardInterrupt, SystemExit) as stop:
                 if _asked_to_leave(stop):

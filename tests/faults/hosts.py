@@ -45,12 +45,12 @@ class Hosts:
         """Start torchrun with one process on each host, as docs/scaling.md has it."""
         self.port += 1  # the last one may not be free yet
         place = ["--nnodes=2", f"--master-addr={ADDRESSES[0]}", f"--master-port={self.port}"]
-        command = ["-m", f"arniqa_pl.{verb}", "trainer=ddp", "trainer.num_nodes=2", "trainer.accelerator=cpu", *overrides]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *place]
+        both = ["trainer=ddp", "trainer.num_nodes=2", "trainer.accelerator=cpu"]
+        command = ["-m", f"arniqa_pl.{verb}", *both, *overrides]
         return [
             subprocess.Popen(
-                ["ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run", f"--node-rank={rank}"]
-                + place
-                + command,
+                ["ip", "netns", "exec", name, *torchrun, f"--node-rank={rank}", *command],
                 cwd=folder,
                 # By itself gloo takes the interface that the host's name leads to: here the one without a network.
                 env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "eth0"},
