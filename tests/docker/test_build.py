@@ -29,6 +29,9 @@ from tests.tracking.servers import postgresql
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]
 
 USER = 1000
+# This user, who may read everything (Python may lie in root's home) but write only what is its own.
+AS_USER = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+AS_USER += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 ARGUMENTS = {"TORCH_INDEX": "https://pypi.org/simple"}
 LEFT_OUT = ("useradd",)
 
@@ -82,15 +85,18 @@ class Image:
 
     def do_run(self, rest: str) -> None:
         if not rest.startswith(LEFT_OUT):
-            self.run(["sh", "-ec", self.place(rest)], user=None, environment=self.environment | self.arguments)
+            self.call(["sh", "-ec", self.place(rest)], self.environment | self.arguments)
 
-    def run(self, words: list[str], user: int | None = USER, environment: dict[str, str] | None = None) -> str:
+    def run(self, words: list[str]) -> str:
         """Run a command as a container would, as its user; return what it printed."""
+        return self.call([*AS_USER, *words], self.environment)
+
+    def call(self, words: list[str], environment: dict[str, str]) -> str:
+        """Run a command; return what it printed."""
         done = subprocess.run(
             words,
             cwd=self.folder,
-            env=environment or self.environment,
-            user=user,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -167,7 +173,7 @@ def test_the_health_check_fails_where_the_user_cannot_write(image):
     check = dockerfile.words(dockerfile.read()[1][-1].last("HEALTHCHECK"))
     runs = image.root / "work/runs"
     os.chown(runs, 0, 0)
-    done = subprocess.run(check, cwd=image.folder, env=image.environment, user=USER, check=False)
+    done = subprocess.run([*AS_USER, *check], cwd=image.folder, env=image.environment, check=False)
     os.chown(runs, USER, USER)
     assert done.returncode == 1
 
@@ -185,7 +191,7 @@ def test_the_tracking_server_of_the_compose_file_runs_on_postgresql(image, tmp_p
         command = [word.replace("--host=0.0.0.0", "--host=127.0.0.1") for word in command]
         environment = image.environment | {"PGPASSWORD": "a:b@c/d"}
         server = subprocess.Popen(
-            ["python", "-m", *command], cwd=image.folder, env=environment, user=USER, start_new_session=True
+            [*AS_USER, "python", "-m", *command], cwd=image.folder, env=environment, start_new_session=True
         )
         try:
             uri = f"http://127.0.0.1:{port}"
