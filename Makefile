@@ -41,6 +41,7 @@ check: $(READY) ## ruff (print banned), ruff format, mypy
 	$(BIN)/mypy
 
 dashboard: $(READY) ## the MLflow pages of your runs on http://127.0.0.1:5000
+	@echo 'Choose "Model training" at the top left of the page, once: the browser remembers it.'
 	$(BIN)/mlflow server --backend-store-uri sqlite:///runs/mlflow.db --host 127.0.0.1 --port 5000
 
 bench: $(READY) ## every script in benchmarks/, one claim each

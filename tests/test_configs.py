@@ -155,6 +155,26 @@ def test_hydras_own_words_work(monkeypatch, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--cfg", "job", "data.batch_size=abc"], "Wanted a whole number for data.batch_size, found 'abc'"),
+        (["--info", "defaults", "seed=x"], "Wanted a whole number or a list for seed, found 'x'"),
+        (["-m", "data.batch_size=abc", "seed=1,2"], "Wanted a whole number for data.batch_size, found 'abc'"),
+        (["-m", "encoder=resnet50,mobilenet_v2", "seed=1,x"], "Wanted a whole number or a list for seed, found 'x'"),
+        (["-m", "+trainer.limit_val_batches=1,few"], "for trainer.limit_val_batches, found 'few'"),
+        (["-m", "model.temperature=0.1,hot", "seed=range(1,3)"], "Wanted a number for model.temperature, found 'hot'"),
+    ],
+)
+def test_a_wrong_type_is_refused_before_anything_is_shown_or_run(words, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    with pytest.raises(SystemExit, match=message):
+        train.main()
+    assert not capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 def test_bash_completes_experiments_and_keys_of_a_module():
     script = f"""eval "$({sys.executable} -m arniqa_pl.completion)"
         typed() {{ COMP_WORDS=("$@") COMP_LINE="$*" COMP_CWORD=$(($# - 1)); _arniqa_pl; echo "${{COMPREPLY[@]}}"; }}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import mlflow
@@ -63,7 +64,7 @@ def test_a_failed_job_is_a_line_of_the_comparison_and_the_others_run(swept):
     assert sorted(settings["degradation.max_distortions"]) == [1, 2]
     assert settings["objective_mean"].is_monotonic_decreasing
     best = settings["degradation.max_distortions"][0]
-    text = (folder / "runs/sweep/results.md").read_text()
+    text = (folder / "runs/sweep/results.md").read_text().replace(" \\\n        ", " ")
     assert f"degradation.max_distortions={best}\n" in text
     assert "python -m arniqa_pl.train experiment=demo encoder.name=resnet18" in text
 
@@ -80,6 +81,15 @@ def test_a_sweep_is_one_run_with_a_child_for_each_job(swept):
     assert {"results.md", "results.csv", "results_jobs.csv", "figures/comparison.png"} <= artifacts
     objectives = pd.read_csv(folder / "runs/sweep/results_jobs.csv")["objective"]
     assert parent.data.metrics["best/objective"] == pytest.approx(objectives.max())
+
+
+def test_the_best_settings_are_a_command_that_makes_the_same_run(swept):
+    folder, _ = swept
+    words = shlex.split(children(folder)[0].data.tags["best"])
+    assert words[:3] == ["python", "-m", "arniqa_pl.train"]
+    best = pd.read_csv(folder / "runs/sweep/results_jobs.csv")["objective"].idxmax()
+    started = OmegaConf.load(folder / f"runs/sweep/{best}/.hydra/config.yaml")
+    assert composed("train", *words[3:]) == started
 
 
 def test_resuming_runs_what_is_missing_alone(swept):
@@ -105,13 +115,16 @@ def test_the_sweep_that_continues_has_to_be_named(tmp_path):
     with pytest.raises(InputError, match=f"found no sweep.json in {tmp_path}"):
         continued(["-m", "resume=true", f"hydra.sweep.dir={tmp_path}"])
     assert continued(["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
+    (tmp_path / "sweep.json").write_text('{"arguments": ["hydra/launcher=basic", "seed=1,2", "data.num_workers=2"]}')
+    added = ["hydra/launcher=joblib", "data.num_workers=0", "resume=true", f"hydra.sweep.dir={tmp_path}"]
+    assert continued(["-m", *added]) == ["-m", "seed=1,2", *added]  # Hydra takes no second option of a group
 
 
 def test_a_sweeper_that_would_look_for_the_worst_is_refused():
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", ["hydra/sweeper=optuna"], return_hydra_config=True)
-    with pytest.raises(SystemExit, match=r"found hydra\.sweeper\.direction=minimize: say hydra/sweeper=tune"):
-        SweepRecord().on_multirun_start(cfg)
+        with pytest.raises(SystemExit, match=r"found hydra\.sweeper\.direction=minimize: say hydra/sweeper=tune"):
+            SweepRecord().on_multirun_start(cfg, config_name="train")
 
 
 def test_optuna_asks_and_joblib_gives_each_job_a_process_and_each_device_one(swept, replicas):
@@ -140,6 +153,32 @@ def test_optuna_asks_and_joblib_gives_each_job_a_process_and_each_device_one(swe
     assert sum("train/loss" in row for row in rows) == 2  # steps of 8 pairs, 2 at a time on each of two ranks
     assert len(children(folder, "optuna")[1]) == 1
     assert output.count("Best: python -m") == 1  # the second rank has not started a sweep of its own
+
+
+def test_a_search_without_any_result_ends_in_a_sentence_and_can_look_further(swept, replicas):
+    folder, _ = swept
+    data = (f"paths.data_dir={replicas}", f"photos.source={replicas}/KADID10K/images")
+    search = ("hydra/sweeper=tune", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=runs/search")
+    output = run(folder, "train", *SWEEP, *data, *search, "degradation.max_distortions=choice(98,99)", code=1)
+    assert "Traceback" not in output
+    assert (
+        "Jobs without a result: 0, 1. Look further with: python -m arniqa_pl.train -m hydra.sweep.dir=runs/search "
+        "resume=true hydra.sweeper.n_trials=<more than 2>"
+    ) in output
+    assert "None: no job has finished." in (folder / "runs/search/results.md").read_text()
+
+    file = folder / "runs/search/0/job.json"
+    finished = json.loads(file.read_text()) | {"status": "finished", "objective": 0.5, "error": None}
+    file.write_text(json.dumps(finished))
+    before = (folder / "runs/search/1/job.json").read_text()
+    again = ("-m", "hydra.sweep.dir=runs/search", "resume=true", "hydra.sweeper.n_trials=3")
+    output = run(folder, "train", *again, code=1)
+    assert "Job 0 is finished: 0.5" in output
+    assert "Job 1 failed, and the search went on without it: Wanted max_distortions in 0..7" in output
+    assert "Job 2 failed: Wanted max_distortions in 0..7" in output
+    assert (folder / "runs/search/1/job.json").read_text() == before
+    assert "best_value: 0.5" in (folder / "runs/search/optimization_results.yaml").read_text()
+    assert json.loads(file.read_text()) == finished
 
 
 def test_submitit_runs_jobs_on_this_machine(swept, replicas):

@@ -31,8 +31,13 @@ def resumes(cfg: DictConfig) -> bool:
     return cfg.get("resume") is True
 
 
+def searches(sweeper: DictConfig) -> bool:
+    """Return whether a sweeper asks for a job by what came of those before it, as Optuna's does."""
+    return "n_trials" in sweeper
+
+
 def continued(arguments: Sequence[str]) -> list[str]:
-    """Return the command line of a sweep that continues: as it was started, then what this one adds.
+    """Return the command line of a sweep that continues: as it was started, but for what this one says otherwise.
 
     Raises:
         InputError: the command line does not say which sweep, or there is none.
@@ -46,9 +51,10 @@ def continued(arguments: Sequence[str]) -> list[str]:
             f"Wanted the folder of a sweep to continue, found {f'no {SWEEP} in {folders[-1]}' if folders else 'none'}: "
             "say -m hydra.sweep.dir=<folder> resume=true (a single run continues with resume=<its folder>)."
         )
-    started = read(Path(folders[-1]) / SWEEP)["arguments"]
     flags = [each for each in arguments if each.startswith("-")]  # which have to come first
-    return flags + started + [each for each in arguments if each not in (*flags, *started)]
+    added = {each.partition("=")[0]: each for each in arguments if each not in flags}
+    started = read(Path(folders[-1]) / SWEEP)["arguments"]
+    return flags + [each for each in started if each.partition("=")[0] not in added] + list(added.values())
 
 
 def run_job(cfg: DictConfig, run: Callable[[DictConfig], Any]) -> Any:
@@ -78,6 +84,10 @@ def run_job(cfg: DictConfig, run: Callable[[DictConfig], Any]) -> Any:
         if record.get("status") == "finished":
             log.info("Job %s is finished: %s", folder.name, record["objective"])
             return record["objective"]
+        if record.get("status") == "failed" and searches(HydraConfig.get().sweeper):
+            # Another answer now, and the search would ask for other jobs than those that are there.
+            log.info("Job %s failed, and the search went on without it: %s", folder.name, record["error"])
+            return None
         cfg.resume = str(folder)
     if not getattr(rank_zero_only, "rank", 0):  # which Lightning sets, if it is imported
         write(folder / JOB, {"values": values, "started": time.time(), "status": "unfinished"})

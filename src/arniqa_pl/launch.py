@@ -22,8 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from arniqa_pl import jobs
-from arniqa_pl.composition import CONFIG_DIR, check_types
+from arniqa_pl.composition import CONFIG_DIR
 from arniqa_pl.errors import InputError
+from arniqa_pl.overrides import check_overrides, check_shown
 
 log = logging.getLogger(__name__)
 
@@ -84,19 +85,17 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
                 raise
 
         def checked(cfg: DictConfig) -> Any:
-            given = HydraConfig.get().overrides.task
-            if given:
-                options = [each for each in given if (CONFIG_DIR / each.partition("=")[0].lstrip("+~")).is_dir()]
-                check_types(cfg, hydra.compose(config_name, options))
+            check_overrides(cfg, config_name, list(HydraConfig.get().overrides.task))
             return command(cfg)
 
         def command_line() -> Any:
             try:
                 sys.argv[1:] = jobs.continued(sys.argv[1:])
+                if not {"-m", "--multirun"} & set(sys.argv):
+                    sys.argv[1:] = [as_list(argument, lists) for argument in sys.argv[1:]]
+                check_shown(config_name)
             except InputError as error:
                 raise SystemExit(str(error)) from error
-            if not {"-m", "--multirun"} & set(sys.argv):
-                sys.argv[1:] = [as_list(argument, lists) for argument in sys.argv[1:]]
             return run()
 
         return functools.wraps(command)(command_line)

@@ -230,7 +230,8 @@ def _keep(
         logger.log_artifact(file)
     for name in tables:
         logger.log_table(tables[name], f"{report.file_stem(name, tables)}.json")
-    logger.set_tags({"mlflow.note.content": report.results_markdown(frame)})  # the page's description
+    description = f"{report.headline(frame)}\nAll of it on a page: Artifacts, report.html.\n\n"
+    logger.set_tags({"mlflow.note.content": description + report.results_markdown(frame)})
     logger.log_metrics(_metrics(frame, trained))
     for title, figure in figures.regression_figures(results[1.0], tables, databases, trained[0]):
         logger.log_figure(figure, f"figures/{title}.png")

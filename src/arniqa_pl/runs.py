@@ -45,7 +45,7 @@ def tracked_run(cfg: DictConfig, encoder: str | None = None) -> Iterator[RunLogg
     with logger.recording():
         if not logger.resumed:
             settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-            logger.log_hyperparams(settings)
+            logger.log_hyperparams(_comparable(settings, str(cfg.paths.run_dir)))
             # As it was composed, with what refers to other settings or to the run's folder: it can be run again.
             composed = anonymous(OmegaConf.to_container(cfg))
             logger.log_text(OmegaConf.to_yaml(OmegaConf.create(composed)), "config.yaml")
@@ -56,6 +56,17 @@ def tracked_run(cfg: DictConfig, encoder: str | None = None) -> Iterator[RunLogg
         yield logger
         logger.log_metrics({"minutes": (time.monotonic() - started) / 60})
         logger.log_artifact(write_page(logger.folder))
+
+
+def _comparable(settings: Any, run_dir: str) -> Any:
+    """Return settings without those that lie in the run's folder, in which every run differs from every other."""
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        name: _comparable(value, run_dir)
+        for name, value in settings.items()
+        if name != "_partial_" and not f"{value}/".startswith(f"{run_dir}/")
+    }
 
 
 @rank_zero_only

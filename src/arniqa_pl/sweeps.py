@@ -1,6 +1,7 @@
 """A sweep is a folder of runs, and an MLflow run with a child for each: recorded, continued, compared."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from arniqa_pl.errors import InputError
-from arniqa_pl.jobs import JOB, SWEEP, finite, read, resumes, write
+from arniqa_pl.jobs import JOB, SWEEP, finite, read, resumes, searches, write
+from arniqa_pl.overrides import check_sweep, swept
 from arniqa_pl.provenance import command
 from arniqa_pl.tracking.journal import Journal
 
@@ -30,9 +32,10 @@ class SweepRecord(Callback):
     A job that raises is a line of the comparison, and the sweep goes on; the command's exit code is then 1.
     """
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **call: Any) -> None:
         """Write down what is swept, and open the sweep's run, unless it continues."""
         with _told():
+            check_sweep(config, call["config_name"])
             folder = Path(config.hydra.sweep.dir)
             direction = config.hydra.sweeper.get("direction")
             if getattr(direction, "name", direction) == "minimize":
@@ -50,12 +53,13 @@ class SweepRecord(Callback):
             task, own = list(config.hydra.overrides.task), list(config.hydra.overrides.hydra)
             folder.mkdir(parents=True, exist_ok=True)
             arguments = [each for each in own + task if not each.startswith("hydra.sweep.dir=")]
-            write(folder / SWEEP, {"arguments": arguments, "swept": _swept(config)})
+            write(folder / SWEEP, {"arguments": arguments, "swept": list(swept(config))})
             logger = instantiate(config.logger, folder=str(folder), run_name=f"sweep {folder.name}")
             job = config.hydra.job.name
             words = command([f"arniqa_pl.{job}", "-m", *task])
             logger.set_tags({"stage": f"{job} sweep", "command": words, "run_dir": str(folder.resolve())})
-            logger.log_hyperparams({"swept": ", ".join(_swept(config))})
+            logger.set_tags({"mlflow.source.name": f"arniqa_pl.{job}", "mlflow.source.type": "LOCAL"})
+            logger.log_hyperparams({"swept": ", ".join(swept(config))})
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Write down what became of a job; in a sweep, what it raised ends here."""
@@ -64,17 +68,19 @@ class SweepRecord(Callback):
             return
         with _told():
             record = read(folder / JOB)
-            record["minutes"] = (time.time() - record["started"]) / 60
+            if record["status"] == "unfinished":  # not one that was left alone
+                record["minutes"] = (time.time() - record["started"]) / 60
             if job_return.status == JobStatus.FAILED:
                 error = job_return._return_value
                 write(folder / JOB, record | {"status": "failed", "error": str(error) or type(error).__name__})
                 if config.hydra.mode == RunMode.MULTIRUN:
                     known = isinstance(error.__cause__, InputError)
                     log.error("Job %s failed: %s", folder.name, error, exc_info=None if known else error)
-                    # None is what every sweeper takes for a job without a result, and goes on.
                     job_return.status, job_return.return_value = JobStatus.COMPLETED, None
-            elif record.get("status") != "finished":
+            elif record["status"] == "unfinished":
                 write(folder / JOB, record | {"status": "finished", "objective": finite(job_return.return_value)})
+            if job_return.status == JobStatus.COMPLETED and finite(job_return.return_value) is None:
+                job_return.return_value = -math.inf  # Optuna cannot end a search in which no trial has a value
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Compare the jobs, and say how to continue if one of them has no result."""
@@ -82,12 +88,13 @@ class SweepRecord(Callback):
             folder = Path(config.hydra.sweep.dir)
             missing = compare(folder, config)
             if missing:
+                again = f"python -m arniqa_pl.{config.hydra.job.name} -m hydra.sweep.dir={folder} resume=true"
                 log.error(
-                    "Jobs without a result: %s. Run these again with: python -m arniqa_pl.%s -m hydra.sweep.dir=%s "
-                    "resume=true",
+                    "Jobs without a result: %s. %s",
                     ", ".join(missing),
-                    config.hydra.job.name,
-                    folder,
+                    f"Look further with: {again} hydra.sweeper.n_trials=<more than {config.hydra.sweeper.n_trials}>"
+                    if searches(config.hydra.sweeper)
+                    else f"Run these again with: {again}",
                 )
                 raise SystemExit(1)
 
@@ -134,10 +141,13 @@ def compare(folder: Path, config: DictConfig) -> list[str]:
             logger.log_artifact(file)
         logger.log_table(jobs, "jobs.json")
         logger.log_figure(comparison.comparison_figure(jobs, keys), "figures/comparison.png")
-        logger.set_tags({"mlflow.note.content": text, "best": best})
+        # The page has a title, and shows the first lines only.
+        logger.set_tags({"mlflow.note.content": text.partition("\n\n")[2], "best": best})
         if len(missing) < len(jobs):
             logger.log_metrics({"best/objective": means["objective_mean"][0]})
-    Console().print(report.terminal_table(means, "Sweep: mean and standard deviation over seeds"))
+    Console().print(
+        report.terminal_table(comparison.terminal_frame(means), "Sweep: mean ± standard deviation over seeds")
+    )
     log.info("Best: %s", best)
     log.info("Comparison: %s", folder)
     return missing
@@ -156,16 +166,8 @@ def _job(file: Path) -> dict[str, Any]:
 def _command_of(config: DictConfig, arguments: Sequence[str], values: dict[str, str]) -> str:
     """Return the command of a single run with these values of what the sweep changes, and all that it held fixed."""
     parsed = OverridesParser.create().parse_overrides([each for each in arguments if not each.startswith("hydra")])
-    swept = set(_swept(config))
-    fixed = [str(each.input_line) for each in parsed if each.key_or_group not in {*swept, "resume"}]
+    changed = {*swept(config), "resume"}
+    fixed = [str(each.input_line) for each in parsed if each.key_or_group not in changed]
     from_yaml = "hydra.mode=MULTIRUN" not in arguments
     chosen = [f"{key}={value}" for key, value in values.items()]
     return command([f"arniqa_pl.{config.hydra.job.name}", *fixed, *chosen, *(["hydra.mode=RUN"] if from_yaml else [])])
-
-
-def _swept(config: DictConfig) -> list[str]:
-    """Return the keys that a sweep changes, from the sweeper's params and the command line."""
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    overrides = OverridesParser.create().parse_overrides(params + list(config.hydra.overrides.task))
-    last = {each.key_or_group: each for each in overrides}
-    return [key for key, each in last.items() if each.is_sweep_override()]

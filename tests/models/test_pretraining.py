@@ -178,6 +178,27 @@ def test_degradation_follows_the_composition_and_can_be_drawn_again(demo_data):
     assert not torch.equal(noise[0], noise[1])  # crops of a pair share the composition, not the noise
 
 
+def test_only_crop_pairs_are_degraded_where_they_arrive(demo_data):
+    data = make_data(demo_data)
+    batch = batches(data)[0]
+    arrived = data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
+    assert torch.equal(arrived.crops, data.degrade(batch).crops)
+    images = (torch.tensor([3, 4]), batch.crops)
+    assert torch.equal(data.transfer_batch_to_device(images, torch.device("cpu"), 0)[1], batch.crops)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_the_stream_of_the_degradation_changes_no_crop(demo_data):
+    data = make_data(demo_data)
+    device = torch.device("cuda")
+    for batch in batches(data):
+        arrived = data.transfer_batch_to_device(batch, device, 0)
+        beside = torch.randn(2048, 2048, device=device) @ torch.randn(2048, 2048, device=device)  # a step's work
+        in_line = data.degrade(batch._replace(crops=batch.crops.to(device)))
+        assert arrived.crops.device == beside.device
+        assert torch.equal(arrived.crops, in_line.crops)
+
+
 def test_batches_larger_than_an_epoch_are_refused(demo_data):
     with pytest.raises(InputError, match=r"full batch of 16 pairs .* found 12 pairs"):
         make_data(demo_data, batch_size=16).train_dataloader()

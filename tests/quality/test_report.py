@@ -12,6 +12,7 @@ from arniqa_pl.quality.published import beside_published, published
 from arniqa_pl.quality.regression import HeldOut, Regression
 from arniqa_pl.quality.report import (
     checkpoints_frame,
+    headline,
     markdown,
     parts_frame,
     regression_tables,
@@ -55,6 +56,17 @@ def make_regression(database, noise, seed=0, splits=5):
 @pytest.fixture
 def results(database):
     return {"kadid10k": {"a": make_regression(database, 0.5), "b": make_regression(database, 2.0, seed=1)}}
+
+
+def test_the_headline_has_a_line_for_each_encoder_with_what_is_published(results):
+    frame = results_frame(results).assign(published_srcc=[0.908, np.nan])
+    first, second = headline(frame).splitlines()
+    row = frame.iloc[0]
+    assert first == (
+        f"- kadid10k, a: **SRCC {row['srcc']:.3f} ± {row['srcc_std']:.3f}** (published 0.908), "
+        f"PLCC {row['plcc']:.3f} ± {row['plcc_std']:.3f}"
+    )
+    assert "published" not in second
 
 
 def test_overall_numbers_are_those_of_scipy(database, results):

@@ -9,6 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from arniqa_pl.tracking import Journal
+
+
+def wait_for_first_delivery(process: subprocess.Popen, journal: Journal) -> None:
+    """Wait until a server has heard of a run, or the run's process has ended."""
+    while process.poll() is None and not (journal.file.exists() and journal.sent() and journal.sent().position):
+        time.sleep(0.05)
+
 
 class Server:
     """A real MLflow server on 127.0.0.1, over a SQLite file or another database; can be killed and started again."""

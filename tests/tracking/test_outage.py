@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow
@@ -18,7 +17,7 @@ from arniqa_pl.runs import run_folder
 from arniqa_pl.tracking import Journal
 from arniqa_pl.tracking.delivery import prepare_client
 from tests.test_entries import TINY, run
-from tests.tracking.servers import Server
+from tests.tracking.servers import Server, wait_for_first_delivery
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +75,7 @@ def printed(home, server, jane, data) -> str:
         text=True,
     )
     journal = Journal(home / "work/runs/first")
-    while process.poll() is None and not (journal.file.exists() and journal.sent() and journal.sent().position):
-        time.sleep(0.05)
+    wait_for_first_delivery(process, journal)
     server.kill()
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
@@ -129,6 +127,7 @@ def test_nothing_on_the_server_tells_who_ran_it_where(home, server, tracked, tmp
     for text in texts:
         assert not re.search(rf"{home}|jane_doe|s3cret_word", text)
     assert tracked.data.params["paths/data_dir"] == "$HOME/data"
+    assert not [value for value in tracked.data.params.values() if "runs/first" in value]  # not where runs differ
     assert tracked.data.tags["run_dir"] == "$HOME/work/runs/first"
 
 

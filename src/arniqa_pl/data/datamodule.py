@@ -3,7 +3,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch import Generator
+from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from arniqa_pl.data.databases import Database
@@ -79,6 +79,7 @@ class PretrainingData(LightningDataModule):
         self.seed = seed
         self._loader: EpochLoader | None = None
         self._position: dict[str, int] | None = None
+        self._stream: torch.cuda.Stream | None = None  # of the degradation
 
     def state_dict(self) -> dict[str, Any]:
         """Return where in the epoch the training is."""
@@ -151,8 +152,25 @@ class PretrainingData(LightningDataModule):
             own_epoch=own_epoch,
         )
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Degrade and normalise crop pairs where they are now: on the device."""
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch to the device; degrade and normalise crop pairs there.
+
+        On CUDA, on a stream of its own: the trainer asks for a batch as soon as the step before is queued, so that what
+        the GPU has left of that step and the degradation run side by side. The step waits for it, the CPU does not.
+        """
+        if device.type != "cuda":
+            return self._arrived(super().transfer_batch_to_device(batch, device, dataloader_idx))
+        self._stream = self._stream or torch.cuda.Stream(device)
+        training = torch.cuda.current_stream(device)
+        with torch.cuda.stream(self._stream):
+            batch = self._arrived(super().transfer_batch_to_device(batch, device, dataloader_idx))
+        training.wait_stream(self._stream)
+        for part in batch:
+            if isinstance(part, Tensor):
+                part.record_stream(training)  # its memory is not given away while the step reads it
+        return batch
+
+    def _arrived(self, batch: Any) -> Any:
         return self.degrade(batch) if isinstance(batch, PairBatch) else batch
 
     def degrade(self, batch: PairBatch) -> PairBatch:

@@ -1,5 +1,6 @@
 """The jobs of a sweep side by side: over seeds, as a figure, and which settings were best."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,21 +81,43 @@ def best_values(jobs: pd.DataFrame, keys: Sequence[str]) -> dict[str, str]:
     return {key: str(best[key]) for key in keys if key != _SEED}
 
 
+def spread_frame(means: pd.DataFrame) -> pd.DataFrame:
+    """Return a `seeds_frame` with one column for each measure: mean ± spread, as text."""
+    names = [column.removesuffix("_mean") for column in map(str, means) if column.endswith("_mean")]
+    rows = means.to_dict("records")
+    spreads = {name: [_spread(row, name) for row in rows] for name in names}
+    return means.loc[:, :"runs"].assign(**spreads)
+
+
+def terminal_frame(means: pd.DataFrame) -> pd.DataFrame:
+    """Return the same with names of columns that a terminal can break: no group of a setting, spaces for the rest."""
+    frame = spread_frame(means)
+    settings = list(frame.columns[: frame.columns.get_loc("runs")])
+    short = {name: name.rpartition(".")[2].replace("_", " ") for name in settings}
+    return frame.rename(columns=lambda name: short.get(name, name.removeprefix("test/").replace("/", " ")))
+
+
 def comparison_text(jobs: pd.DataFrame, keys: Sequence[str], best: str) -> str:
     """Return the Markdown of a sweep: settings with mean ± spread over seeds, the best command, every job."""
-    means = seeds_frame(jobs, keys)
-    names = [column.removesuffix("_mean") for column in map(str, means) if column.endswith("_mean")]
-    short = means[[key for key in keys if key != _SEED] + ["runs"]].assign(
-        **{name: [_spread(row, name) for row in means.to_dict("records")] for name in names}
-    )
     failed = int((jobs["status"] != "finished").sum())
     note = "\nMean ± standard deviation over runs that differ in the seed alone; best objective first.\n"
     parts: dict[str, str | pd.DataFrame] = {
-        "Settings": markdown(short) + note,
-        "Best": f"    {best}\n",
+        "Settings": markdown(spread_frame(seeds_frame(jobs, keys))) + note,
+        "Best": _wrapped(best),
         f"Jobs ({len(jobs)}, {failed} not finished)": jobs,
     }
     return sections("Sweep", parts)
+
+
+def _wrapped(command: str, width: int = 80) -> str:
+    """Return a command as a block of Markdown, in lines that a shell takes as one: a page is as wide as its lines."""
+    lines: list[str] = []
+    for word in re.findall(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""", command):
+        if lines and len(lines[-1]) + len(word) < width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return "    " + " \\\n        ".join(lines) + "\n"
 
 
 def _spread(row: Mapping[Any, Any], name: str) -> str:

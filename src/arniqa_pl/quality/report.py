@@ -1,5 +1,6 @@
 """The tables of a run. Everything here is a function of test-side predictions, scores and rows."""
 
+import math
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,17 @@ def results_table(frame: pd.DataFrame) -> Table:
             cells.append(" / ".join(_cell(row[f"published_{name}"]) for name in ("srcc", "plcc")))
         table.add_row(*cells)
     return table
+
+
+def headline(frame: pd.DataFrame) -> str:
+    """Say a `results_frame` as Markdown, a line for each database and encoder: what to know before any table."""
+    lines = []
+    for row in frame.to_dict("records"):
+        published = row.get("published_srcc", math.nan)
+        beside = "" if math.isnan(published) else f" (published {published:.3f})"
+        srcc, plcc = _spread(row, "srcc"), _spread(row, "plcc")
+        lines.append(f"- {row['database']}, {row['encoder']}: **SRCC {srcc}**{beside}, PLCC {plcc}\n")
+    return "".join(lines)
 
 
 def results_markdown(frame: pd.DataFrame) -> str:
