@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 RUN    := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs docs-test dashboard bench clean
+.PHONY: help setup demo test containers check docs docs-test dashboard bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -31,6 +31,9 @@ demo: $(READY) ## prepare the demo data, pre-train, regress, score: about 6 minu
 
 test: $(READY) ## every test (under 10 minutes on 2 CPU cores)
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+containers: $(READY) ## the Dockerfile followed without a container engine (packages from the internet, 8 GB of disk)
+	$(BIN)/python -m pytest -m containers tests/docker
 
 check: $(READY) ## ruff (print banned), ruff format, mypy
 	$(BIN)/ruff check .

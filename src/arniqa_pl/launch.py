@@ -70,6 +70,14 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
                 key = str(error).splitlines()[0].rpartition(" ")[2]  # OmegaConf's first line ends with it
                 raise CompactHydraException(f"Wanted {key}=…, which has no default: add it to the command.") from None
+            except RuntimeError as error:
+                if not _left_alone(error):
+                    raise
+                raise CompactHydraException(
+                    f"Wanted an answer from the other processes of this command, found none ({error}): one of them, "
+                    "its host or the network is gone; see what they said. Training goes on from its last checkpoint "
+                    "with resume=<folder of the run>."
+                ) from error
             except (KeyboardInterrupt, SystemExit) as stop:
                 if _asked_to_leave(stop):
                     raise SystemExit(128 + signal.SIGTERM) from stop
@@ -110,6 +118,15 @@ def _asked_to_leave(stop: BaseException) -> bool:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     return isinstance(stop, SIGTERMException)
+
+
+def _left_alone(error: RuntimeError) -> bool:
+    """Say whether another process did not answer: PyTorch has an error for that, gloo only names its source file."""
+    if "torch" not in sys.modules:
+        return False
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or "gloo/transport" in str(error)
 
 
 def keep_freed_memory() -> None:

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 import time
 import zipfile
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -55,7 +57,8 @@ class Restart(Checkpoint):
     """Saves `last.ckpt` for a run to continue from; the one before it stays as `previous.ckpt`.
 
     Saves every so many steps or minutes, at the end of each epoch, and when SIGTERM asks the run to leave: always
-    between two steps, so that a run that continues takes the same steps as one that was never interrupted. When the
+    between two steps, so that a run that continues takes the same steps as one that was never interrupted. Of several
+    ranks it is enough that one is asked: they agree after each step, and leave after the same one. When the
     loss is no longer finite, the weights and the optimiser as they were before that step go into `non_finite.ckpt`
     instead (batch-norm statistics have seen its batch).
 
@@ -73,10 +76,18 @@ class Restart(Checkpoint):
         self._saved_at = time.monotonic()
         self._saved_step = -1
         self._validates_next = False
+        self._asked = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; of several ranks, hear SIGTERM.
+
+        Lightning's own handler exchanges a message on the spot, which aborts ranks that are in the middle of another
+        one. It puts the handler before it back when the training ends.
+        """
         self._saved_at = time.monotonic()
+        self._asked = False
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, self._hear)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -87,6 +98,8 @@ class Restart(Checkpoint):
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and not self._validates_next and self._due(trainer):
             self._save(trainer)
+        if stepped and trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+            trainer._signal_connector.received_sigterm = True  # Lightning ends its loop when this step is logged
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after validation, when the best checkpoint is known."""
@@ -101,6 +114,9 @@ class Restart(Checkpoint):
             log.warning("Asked to leave at step %d. Continue with resume=%s", trainer.global_step, self.folder.parent)
         elif isinstance(exception, NonFiniteLossError):
             trainer.save_checkpoint(self.folder / NON_FINITE)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
 
     def _due(self, trainer: Trainer) -> bool:
         step = trainer.global_step
