@@ -58,9 +58,9 @@ class Restart(Checkpoint):
 
     Saves every so many steps or minutes, at the end of each epoch, and when SIGTERM asks the run to leave: always
     between two steps, so that a run that continues takes the same steps as one that was never interrupted. Of several
-    ranks it is enough that one is asked: they agree after each step, and leave after the same one. When the
-    loss is no longer finite, the weights and the optimiser as they were before that step go into `non_finite.ckpt`
-    instead (batch-norm statistics have seen its batch).
+    ranks it is enough that one is asked: they agree whenever the trainer logs (to ask after each step would have every
+    GPU wait for it), and leave after the same step. When the loss is no longer finite, the weights and the optimiser as
+    they were before that step go into `non_finite.ckpt` instead (batch-norm statistics have seen its batch).
 
     Args:
         folder: of the checkpoints.
@@ -98,7 +98,8 @@ class Restart(Checkpoint):
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and not self._validates_next and self._due(trainer):
             self._save(trainer)
-        if stepped and trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+        asks = stepped and trainer.world_size > 1 and _logs(trainer)
+        if asks and trainer.strategy.reduce_boolean_decision(self._asked, all=False):
             trainer._signal_connector.received_sigterm = True  # Lightning ends its loop when this step is logged
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -119,10 +120,9 @@ class Restart(Checkpoint):
         self._asked = True
 
     def _due(self, trainer: Trainer) -> bool:
-        step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0:
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
             return True
-        if not self.every_n_minutes or step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if not self.every_n_minutes or not _logs(trainer):
             return False
         return trainer.strategy.broadcast(time.monotonic() - self._saved_at >= 60 * self.every_n_minutes)
 
@@ -134,6 +134,10 @@ class Restart(Checkpoint):
             last.replace(self.folder / PREVIOUS)
         trainer.save_checkpoint(last)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+
+def _logs(trainer: Trainer) -> bool:
+    return trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
