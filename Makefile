@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 RUN    := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check dashboard bench clean
+.PHONY: help setup demo test faults audit check dashboard bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -31,6 +31,12 @@ demo: $(READY) ## prepare the demo data, pre-train, regress, score: about 6 minu
 
 test: $(READY) ## every test (under 10 minutes on 2 CPU cores)
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+faults: $(READY) ## kills, full disks, damaged files, clocks: what may go wrong, on purpose (some of it needs root)
+	$(BIN)/python -m pytest -m faults -n 2 --dist loadfile --timeout 900 tests/faults
+
+audit: $(READY) ## known faults of the installed packages, as a report (asks the internet; never fails)
+	-$(BIN)/pip-audit --progress-spinner off
 
 check: $(READY) ## ruff (print banned), ruff format, mypy
 	$(BIN)/ruff check .

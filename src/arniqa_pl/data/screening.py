@@ -1,5 +1,6 @@
 """Which photographs are pristine enough to learn from: every one decoded and measured once, before any training."""
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,8 @@ from tqdm import tqdm
 from arniqa_pl.data.images import read_image
 from arniqa_pl.data.pristine import PhotoFiles
 from arniqa_pl.errors import InputError
+
+log = logging.getLogger(__name__)
 
 PROBLEMS = ("unreadable", "small", "blurred", "blocky", "flat")
 
@@ -115,7 +118,7 @@ def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave
         leave_out: the problems for which a photograph is left out, of `PROBLEMS`; any other is only reported.
 
     Returns:
-        How many photographs are in the list.
+        How many photographs are in the list. Those with a line break in their paths cannot be: the log names the first.
 
     Raises:
         InputError: leave_out names another problem; or photographs are unreadable, and are not to be left out.
@@ -135,6 +138,13 @@ def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave
     kept = [index for index, problems in enumerate(table["problems"]) if not set(problems.split()) & set(leave_out)]
     if not kept:
         raise InputError(f"Wanted photographs to learn from, all {len(table)} are left out: see {report}.")
-    lines = [os.path.relpath(photos.path(index), output.parent) for index in kept]
-    output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return len(kept)
+    paths = [os.path.relpath(photos.path(index), output.parent) for index in kept]
+    lines = [path for path in paths if not {"\n", "\r"} & set(path)]
+    if len(lines) < len(paths):
+        broken = next(path for path in paths if {"\n", "\r"} & set(path))
+        log.warning(
+            "Left out, a list of lines cannot hold a line break: %d photographs, the first is %r. Rename them.",
+            *(len(paths) - len(lines), broken),
+        )
+    output.write_bytes(b"".join(os.fsencode(f"{line}\n") for line in lines))
+    return len(lines)

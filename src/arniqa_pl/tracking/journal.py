@@ -1,5 +1,6 @@
 """What a run has to tell, on the disk beside it: the truth, of which a tracking server gets a copy."""
 
+import errno
 import fcntl
 import json
 import os
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arniqa_pl.errors import InputError
+from arniqa_pl.errors import InputError, writing
 
 JOURNAL = "tracking.jsonl"
 
@@ -72,7 +73,8 @@ class Journal:
 
     def start(self, **facts: Any) -> None:
         """Begin anew: with a line that says which run this is."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._sent_file.unlink(missing_ok=True)
         self.file.unlink(missing_ok=True)
         self.add(**facts)
@@ -83,10 +85,18 @@ class Journal:
         os.truncate(self.file, whole)
 
     def add(self, **record: Any) -> None:
-        """Write a record, with the time."""
-        line = json.dumps(record | {"time": int(time.time() * 1000)}) + "\n"
-        with self.file.open("ab", buffering=0) as stream:  # one call of the system: lines of two threads do not mix
-            stream.write(line.encode())
+        """Write a record, with the time, as a whole line or not at all.
+
+        Raises:
+            InputError: the disk is full, or cannot be written.
+
+        """
+        line = (json.dumps(record | {"time": int(time.time() * 1000)}) + "\n").encode()
+        with writing(self.file), self.file.open("ab", buffering=0) as stream:
+            written = stream.write(line)
+            if written != len(line):  # the disk is full, which a second call would say
+                stream.truncate(stream.tell() - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def read(self, position: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the records from a position on, each with the position after it."""
