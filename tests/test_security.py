@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 import torch
 import uvicorn
-from omegaconf import OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -165,24 +166,24 @@ def test_archives_write_nothing_and_lead_nowhere(tmp_path):
 
 
 def test_archives_do_not_explode(tmp_path, monkeypatch):
-    """A member of 64 MB that packs to 64 KB is read up to the limit; a hundred thousand members, one at a time."""
+    """A member of 32 MB that packs to 32 KB is read up to the limit; of 2000 members, one at a time is remembered."""
     monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "ratio.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.png", bytes(2**26))
+        archive.writestr("a.png", bytes(2**25))
     with tarfile.open(tmp_path / "ratio.tar.gz", "w:gz") as archive:
         info = tarfile.TarInfo("a.png")
-        info.size = 2**26
-        archive.addfile(info, io.BytesIO(bytes(2**26)))
+        info.size = 2**25
+        archive.addfile(info, io.BytesIO(bytes(2**25)))
     with tarfile.open(tmp_path / "count.tar", "w") as archive:
-        for number in range(20_000):
+        for number in range(2000):
             archive.addfile(tarfile.TarInfo(f"{number}.png"))
     assert (tmp_path / "ratio.zip").stat().st_size < 2**17
     tracemalloc.start()
     for name in ("ratio.zip", "ratio.tar.gz"):
-        (entry,) = find_source(str(tmp_path / name), column="", every=1).entries()
-        with pytest.raises(InputError, match="Wanted an image of up to 1048576 bytes"):
-            entry.fetch()
-    assert sum(1 for _ in find_source(str(tmp_path / "count.tar"), column="", every=1).entries()) == 20_000
+        for entry in find_source(str(tmp_path / name), column="", every=1).entries():
+            with pytest.raises(InputError, match="Wanted an image of up to 1048576 bytes"):
+                entry.fetch()
+    assert sum(1 for _ in find_source(str(tmp_path / "count.tar"), column="", every=1).entries()) == 2000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**23
@@ -204,30 +205,51 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("key", HOSTILE)
-def test_a_run_from_elsewhere_that_would_call_or_tell_something_is_refused_by_the_key(key, tmp_path, monkeypatch):
-    """The same check stands before a run is reproduced: tests/test_sweeps.py."""
+@pytest.fixture(scope="module")
+def composed_once() -> tuple[DictConfig, DictConfig]:
+    """The config of the command that continues the run in run/, and Hydra's own of it."""
+    return composed("train", "resume=run"), HydraConfig.instance().cfg
+
+
+@pytest.fixture
+def resuming(composed_once) -> DictConfig:
+    """The same, as if it had just been composed."""
+    cfg, HydraConfig.instance().cfg = composed_once
+    return cfg
+
+
+@pytest.fixture
+def run_from(tmp_path, monkeypatch, resuming) -> Callable[..., None]:
+    """Writes the folder run/ of a run in which a value was changed, as Hydra would."""
     monkeypatch.chdir(tmp_path)
-    cfg = composed("train", "experiment=demo")
-    (tmp_path / "run/.hydra").mkdir(parents=True)
-    OmegaConf.set_struct(cfg, False)
-    OmegaConf.update(cfg, key, HOSTILE[key], merge=False)
-    OmegaConf.save(cfg, tmp_path / "run/.hydra/config.yaml")
-    OmegaConf.save(["experiment=demo"], tmp_path / "run/.hydra/overrides.yaml")
+
+    def write(key: str, value: object) -> None:
+        cfg = resuming.copy()
+        OmegaConf.set_struct(cfg, False)
+        OmegaConf.update(cfg, key, value, merge=False)
+        Path("run/.hydra").mkdir(parents=True)
+        OmegaConf.save(cfg, "run/.hydra/config.yaml")
+        OmegaConf.save([f"{key}={value}"], "run/.hydra/overrides.yaml")
+
+    return write
+
+
+@pytest.mark.parametrize("key", HOSTILE)
+def test_a_run_from_elsewhere_that_would_call_or_tell_something_is_refused_by_the_key(key, run_from, resuming):
+    """The same check stands before a run is reproduced: tests/test_sweeps.py."""
+    run_from(key, HOSTILE[key])
     with pytest.raises(InputError, match=rf"found .* at {key.replace('.', '[.]')}, which is not (run|looked up)"):
-        resumed(composed("train", "resume=run"))
-    assert not (tmp_path / "written").exists()
+        resumed(resuming)
+    assert not Path("written").exists()
 
 
-def test_what_the_user_says_again_is_the_users(tmp_path):
+def test_what_the_user_says_again_is_the_users(run_from, resuming):
     """Who has a variable in a command gives it again when the run goes on; or any other value."""
-    cfg = composed("train", "experiment=demo", "paths.data_dir=${oc.env:HOME}/data")
-    (tmp_path / ".hydra").mkdir()
-    OmegaConf.save(cfg, tmp_path / ".hydra/config.yaml")
-    OmegaConf.save(["paths.data_dir=${oc.env:HOME}/data"], tmp_path / ".hydra/overrides.yaml")
+    variable = "${oc.env:HOME}/data"
+    run_from("paths.data_dir", variable)
     with pytest.raises(InputError, match=r"at paths\.data_dir, which is not looked up. .* give the value on this"):
-        resumed(composed("train", f"resume={tmp_path}"))
-    found = resumed(composed("train", f"resume={tmp_path}", "paths.data_dir=${oc.env:HOME}/data"))
+        resumed(resuming)
+    found = resumed(composed("train", "resume=run", f"paths.data_dir={variable}"))
     assert found.paths.data_dir == f"{os.environ['HOME']}/data"
 
 
@@ -271,7 +293,7 @@ def test_a_request_that_does_not_end_makes_room_for_the_next(slow_page):
     assert ask(slow_page, bytes(1001), 10**12)[0].startswith("HTTP/1.1 413")
 
 
-LICENCES = r"Apache|BSD|LGPL|AGPL|GPL|MIT|MPL|Python"
+LICENCES = r"Apache|BSD|LGPL|AGPL|GPL|ISC|MIT|MPL|Python"
 
 
 def direct_dependencies() -> dict[str, str]:
@@ -286,10 +308,8 @@ def direct_dependencies() -> dict[str, str]:
 def told_licences(package: str) -> set[str]:
     """The licences that an installed package's metadata name."""
     told = importlib.metadata.metadata(package)
-    short = [each for each in (told["License-Expression"], told["License"]) if each]
-    texts = [each[:300] for each in short] + [
-        each for each in told.get_all("Classifier") or () if each.startswith("License")
-    ]
+    texts = [each[:300] for field in ("License-Expression", "License") for each in told.get_all(field) or ()]
+    texts += [each for each in told.get_all("Classifier") or () if each.startswith("License")]
     return set(re.findall(LICENCES, " ".join(texts)))
 
 

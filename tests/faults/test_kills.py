@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from arniqa_pl.demo import write_demo
 from tests.conftest import PHOTOS
 from tests.faults.commands import TINY, kill_when, lines, rows_done, run, start
 from tests.models.test_restart import TIMED
@@ -110,11 +109,11 @@ def test_a_prediction_killed_three_times_has_every_image_once(scorer_file, tmp_p
     np.testing.assert_allclose(found["score"], wanted["score"], rtol=1e-5)
 
 
-def test_demo_data_killed_four_times_are_written_anew(tmp_path):
+def test_demo_data_killed_four_times_are_written_anew(demo_data, tmp_path):
     draw = random.Random(44)
     (tmp_path / "work").mkdir()
     images = tmp_path / "work/demo/KADID10K/images"
-    words = ("prepare", "output=demo", "pristine=22")
+    words = ("prepare", "output=demo", "pristine=20")
     for count in sorted(draw.sample(range(1, 200), 4)):
         shutil.rmtree(images, ignore_errors=True)  # of the attempt before, so that there is something to wait for
         process = start(tmp_path / "work", *words)
@@ -125,10 +124,9 @@ def test_demo_data_killed_four_times_are_written_anew(tmp_path):
         )
         assert not (images.parent / "dmos.csv").exists()  # without which it is no database, and no command takes it
     run(tmp_path / "work", *words)
-    write_demo(tmp_path / "alone", pristine=22, seed=27)
     found, wanted = (
         {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-        for root in (tmp_path / "work/demo", tmp_path / "alone")
+        for root in (tmp_path / "work/demo", demo_data)
     )
     assert found == wanted
     assert "Nothing is wrong." in run(tmp_path / "work", "prepare", "check", "database=kadid10k", "paths.data_dir=demo")
