@@ -120,9 +120,9 @@ def loading() -> Iterator[None]:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise InputError(
-            f"A process that loads images was killed: {str(error).splitlines()[0]} The system does so where memory runs "
-            "out: lower num_workers, batch_size or cache_images (of data or features), and run the command again; a "
-            "training goes on with resume=<its folder>."
+            f"A process that loads images was killed: {str(error).splitlines()[0]} The system does so where memory "
+            "runs out: lower num_workers, batch_size or cache_images (of data or features), and run the command again; "
+            "a training goes on with resume=<its folder>."
         ) from error
 
 

@@ -3,7 +3,6 @@
 import os
 import random
 import shutil
-import threading
 import time
 from pathlib import Path
 

@@ -18,6 +18,7 @@ from tests.faults.commands import TINY, WITHOUT_OVERRIDE, fill, finished, lines,
 from tests.faults.test_kills import equal, losses
 
 pytestmark = pytest.mark.faults
+PAGE = 4096  # bytes: what such a disk is given out in
 FULL = r"could not: No space left on device \(.* of .* are free there\)"
 
 
@@ -96,10 +97,12 @@ def test_mlflow_without_room_does_not_stop_a_run_and_gets_it_all_later(trained, 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_scores_without_room_are_continued(scorer_file, work, suffix):
-    Image.open(PHOTOS / "owl.jpg").resize((40, 30)).save(work / "photo.png")
-    (work / "list.txt").write_text("photo.png\n" * 120)
+    name = f"{'x' * 100}.png"
+    with Image.open(PHOTOS / "owl.jpg") as photo:
+        photo.resize((40, 30)).save(work / name)
+    (work / "list.txt").write_text(f"{name}\n" * 120)
     words = ("predict", f"scorer={scorer_file}", "input=list.txt", f"output=scores.{suffix}", "crops=1")
-    block = fill(work, leave=8_000)
+    block = fill(work, leave=3 * PAGE)  # one for the file beside the table, two for 120 rows of about 150 bytes
     printed = run(work, *words, code=1)
     full(printed, f"/scores.{suffix}")
     rows = lines(work / f"scores.{suffix}{'.jsonl' if suffix == 'parquet' else ''}")
@@ -116,9 +119,13 @@ def test_a_journal_without_room_holds_whole_lines(work):
     journal = Journal(work / "run")
     journal.start(run_name="run", experiment="none", key="0")
     block = fill(work, leave=0)
-    with pytest.raises(InputError, match=rf"Wanted to write {journal.file}, {FULL}"):
+
+    def add_for_long() -> None:
         for number in range(10_000):
             journal.add(metrics={"loss": 0.5}, step=number)
+
+    with pytest.raises(InputError, match=rf"Wanted to write {journal.file}, {FULL}"):
+        add_for_long()
     block.unlink()
     journal.add(status="FAILED")
     story = journal.story()
@@ -128,7 +135,7 @@ def test_a_journal_without_room_holds_whole_lines(work):
 
 def test_demo_data_without_room_are_told_and_written_anew(work):
     printed = run(work, "prepare", "output=demo", code=1)
-    full(printed, "/demo/")
+    full(printed, "/work/demo")
     remount(work, "size=200m")
     run(work, "prepare", "output=demo", "pristine=22")
     assert lines(work / "demo/KADID10K/dmos.csv") > 200

@@ -36,7 +36,7 @@ def equal(one: Path, other: Path) -> bool:
 def test_a_training_killed_eight_times_ends_as_the_undisturbed_one(trained, small_data, tmp_path):
     """In its steps, its validation, its regression and while it starts; the metrics come once each."""
     draw = random.Random(41)
-    moments = sorted(draw.sample(range(1, STEPS), 6)) + [STEPS, STEPS]
+    moments = [*sorted(draw.sample(range(1, STEPS), 6)), STEPS, STEPS]
     metrics, begun = tmp_path / "work/run/metrics.jsonl", ("train", *TINY, f"paths.data_dir={small_data}")
     (tmp_path / "work").mkdir()
     killed = 0

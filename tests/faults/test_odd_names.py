@@ -15,11 +15,11 @@ from tests.faults.commands import kill_when, lines, run, start
 
 pytestmark = pytest.mark.faults
 COUNT = 10_000
-PARTS = (
-    [b" ", b"\n", b"\r", b"\t", b"'", b'"', b",", b";", b"-", b"--", b"=", b"\\", b"$", b"*", b"?", b"[", b"]", b"%"]
-    + [b"\xff", b"\xc3", b"\xe4\xf6", b"\x80\x81", "é".encode(), "\u2028".encode(), "\x85".encode(), "写真".encode()]
-    + [b"a", b"B", b"0", b"\x01", b"\x7f", b"{}", b"${x}", b"#", b"&", b"|", b"<", b".", b":"]
-)
+PARTS = [
+    *(b" ", b"\n", b"\r", b"\t", b"'", b'"', b",", b";", b"-", b"--", b"=", b"\\", b"$", b"*", b"?", b"[", b"]", b"%"),
+    *(b"\xff", b"\xc3", b"\xe4\xf6", b"\x80\x81", "é".encode(), "\u2028".encode(), "\x85".encode(), "写真".encode()),
+    *(b"a", b"B", b"0", b"\x01", b"\x7f", b"{}", b"${x}", b"#", b"&", b"|", b"<", b".", b":"),
+]
 
 
 def odd_names(count: int, seed: int) -> list[bytes]:
@@ -42,14 +42,14 @@ def work(tmp_path_factory) -> Path:
     folders = [b"images/", b"images/ \n/", b"images/-rf \xff/"]
     for number, name in enumerate(odd_names(COUNT, 1)):
         folder = os.fsencode(work) + b"/" + folders[number % 3]
-        os.makedirs(folder, exist_ok=True)
+        Path(os.fsdecode(folder)).mkdir(exist_ok=True)
         os.link(picture, folder + name)
     return work
 
 
 def all_paths(work: Path) -> set[bytes]:
     return {
-        os.path.relpath(os.path.join(os.fsencode(root), name), os.fsencode(work))
+        os.path.relpath(os.fsencode(root) + b"/" + name, os.fsencode(work))
         for root, _, names in os.walk(work / "images")
         for name in map(os.fsencode, names)
     }
