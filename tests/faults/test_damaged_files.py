@@ -47,10 +47,8 @@ def regression(trained, small_data) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_checkpoint_cut_short_is_refused_and_a_run_goes_on_from_the_one_before(trained, work, seed, tmp_path):
+def test_a_run_goes_on_from_the_checkpoint_before_one_that_is_cut_short(trained, work, seed):
     shutil.copytree(trained, work, dirs_exist_ok=True)
-    cut(work / "run/checkpoints/best.ckpt", seed)
-    told(run(work, "regress", "checkpoint=run", code=1), "Wanted", "found none")  # no database there: told first
     cut(work / "run/checkpoints/last.ckpt", seed)
     printed = run(work, "train", "resume=run")
     told(printed, "run/checkpoints/last.ckpt is damaged: continuing from the checkpoint before it")
@@ -69,14 +67,13 @@ def test_a_scorer_a_split_table_and_a_feature_cache_cut_short(trained, small_dat
     printed = run(work, *regression, f"checkpoint={checkpoint}", code=1)
     told(printed, f"Wanted tensors in the weights file {checkpoint}, could not read it")
 
-    first = run(work, *regression)
+    run(work, *regression)
     (cache,) = (work / "runs/cache/features").iterdir()
     wanted = cache.read_bytes()
     cut(cache, 5)
     again = run(work, *regression)
-    told(again, f"in the feature cache {work.name and ''}", "making it anew")
+    told(again, "in the feature cache", "making it anew")
     assert cache.read_bytes() == wanted
-    assert first.count("kadid10k") == again.count("kadid10k")
 
     data = work / "data/KADID10K"
     shutil.copytree(small_data / "KADID10K", data)
@@ -117,7 +114,7 @@ def test_a_journal_cut_short_is_continued(trained, work):
 def test_photographs_that_vanish_in_mid_epoch_are_replaced_or_stop_the_run(small_data, work):
     photos = work / "photos"
     shutil.copytree((small_data / "KADIS700").resolve() / "ref_imgs", photos)
-    words = ("train", *TINY, f"paths.data_dir={small_data}", f"photos.source={photos}", "trainer.max_epochs=12")
+    words = ("train", *TINY, f"paths.data_dir={small_data}", f"photos.source={photos}", "trainer.max_epochs=6")
     words += ("data.cache_images=0", "data.num_workers=1")
     process = start(work, *words)
     metrics = work / "run/metrics.jsonl"

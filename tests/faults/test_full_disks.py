@@ -1,9 +1,6 @@
 """A disk becomes full, or read-only, under each thing that is written: which one is told, and what is there stays."""
 
 import shutil
-import subprocess
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,7 +11,7 @@ from arniqa_pl.errors import InputError
 from arniqa_pl.quality import Scorer
 from arniqa_pl.tracking import Journal
 from tests.conftest import PHOTOS
-from tests.faults.commands import TINY, WITHOUT_OVERRIDE, fill, finished, lines, remount, run, small_disk, start
+from tests.faults.commands import TINY, WITHOUT_OVERRIDE, fill, kill_when, lines, remount, run, small_disk, start
 from tests.faults.test_kills import equal, losses
 
 pytestmark = pytest.mark.faults
@@ -38,8 +35,8 @@ def full(printed: str, file: str) -> None:
 
 
 def test_a_training_without_room_for_its_next_checkpoint_goes_on_when_there_is(trained, small_data, work):
-    """Room for one checkpoint of 36 MB and the best encoder's, not for a third file."""
-    remount(work, "size=90m")
+    """Room for two checkpoints of 49 MB, not for the third one, that of the best epoch."""
+    remount(work, "size=120m")
     printed = run(work, "train", *TINY, f"paths.data_dir={small_data}", code=1)
     full(printed, "/checkpoints/")
     kept = [file for file in (work / "run/checkpoints").iterdir() if torch.load(file, weights_only=True)]
@@ -68,7 +65,7 @@ def test_features_scorers_and_tables_without_room_do_not_harm_what_is_there(trai
     assert "60 of 60" not in run(work, *words)
     scorer, table = work / "run/kadid10k.safetensors", (work / "run/results.csv").read_bytes()
     older = scorer.read_bytes()
-    block = fill(work, leave=300_000)
+    block = fill(work, leave=2_000_000)
     full(run(work, *words, code=1), "/run/kadid10k.safetensors")
     assert scorer.read_bytes() == older
     assert (work / "run/results.csv").read_bytes() == table
@@ -91,7 +88,7 @@ def test_mlflow_without_room_does_not_stop_a_run_and_gets_it_all_later(trained, 
     assert "Traceback" not in printed
     assert Journal(place / "run").unsent()
     remount(work, "size=100m")
-    assert "Sent run" in run(place, "report", "send", "runs=run", f"logger.tracking_uri=sqlite:///{work}/mlflow.db")
+    assert "Sent run" in run(place, "report", "send", "runs=run")
     assert not Journal(place / "run").unsent()
 
 
@@ -141,21 +138,17 @@ def test_demo_data_without_room_are_told_and_written_anew(work):
     assert lines(work / "demo/KADID10K/dmos.csv") > 200
 
 
-def test_a_run_whose_folder_becomes_read_only_ends_and_goes_on_elsewhere(trained, small_data, work):
+def test_a_run_in_a_folder_that_is_read_only_is_told_and_goes_on_in_a_copy(trained, small_data, work):
     remount(work, "size=400m")
     process = start(work, "train", *TINY, f"paths.data_dir={small_data}")
-    while process.poll() is None and not (work / "run/checkpoints/previous.ckpt").exists():
-        time.sleep(0.02)
-    subprocess.run(["mount", "-o", "remount,ro", str(work)], check=False)  # busy: files are open for writing
-    (work / "run/checkpoints").chmod(0o555)
-    process.kill()
-    process.wait()
+    kill_when(process, (work / "run/checkpoints/previous.ckpt").exists, 0)
     remount(work, "ro")
     assert f"Wanted to continue {work}/run, nothing can be written there" in run(work, "train", "resume=run", code=1)
     copy = work.parent / "copy"
     shutil.copytree(work, copy)
     run(copy, "train", "resume=run")
     assert equal(trained / "run/checkpoints/last.ckpt", copy / "run/checkpoints/last.ckpt")
+    assert equal(trained / "run/checkpoints/best.ckpt", copy / "run/checkpoints/best.ckpt")
 
 
 def test_folders_of_others_are_told(scorer_file, small_data, trained, tmp_path):
@@ -168,6 +161,5 @@ def test_folders_of_others_are_told(scorer_file, small_data, trained, tmp_path):
     printed = run(work, *words, code=1, before=WITHOUT_OVERRIDE)
     assert "Traceback" not in printed
     assert f"Wanted to write {work}/theirs/scores.csv.json, could not: Permission denied" in printed
-    assert Path(work / "theirs").stat().st_mode & 0o777 == 0o555
     assert not list((work / "theirs").iterdir())
-    assert finished(start(work, *words[:-1], "output=scores.csv"), tmp_path / "work.printed")
+    run(work, *words[:-1], "output=scores.csv", before=WITHOUT_OVERRIDE)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,13 @@ class Journal:
         self.file.unlink(missing_ok=True)
         self.add(**facts)
 
+    def begun(self) -> bool:
+        """Return whether there is a journal that says which run it is of: a crash may have left less than that."""
+        try:
+            return "run_name" in self.facts()
+        except InputError:
+            return False
+
     def mend(self) -> None:
         """Cut off the half line that a crash may have left at the end."""
         whole = self.file.read_bytes().rfind(b"\n") + 1
@@ -135,8 +142,11 @@ class Journal:
         return story
 
     def sent(self) -> Sent | None:
-        """Return what was sent, if anything."""
-        return Sent(**json.loads(self._sent_file.read_text())) if self._sent_file.exists() else None
+        """Return what was sent, if anything; of a journal that was cut short, everything is to be sent again."""
+        if not self._sent_file.exists():
+            return None
+        sent = Sent(**json.loads(self._sent_file.read_text()))
+        return sent if sent.position <= self.file.stat().st_size else replace(sent, position=0)
 
     def note(self, sent: Sent) -> None:
         """Keep what was sent."""
