@@ -17,7 +17,9 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         # A loader's worker sends its traceback as the message, with ours at the end.
-        super().__init__(message.rpartition("InputError: ")[2].strip())
+        told = message.rpartition("InputError: ")[2].strip()
+        # A name of a file need not be text, what a log or a table holds has to be.
+        super().__init__(told.encode(errors="backslashreplace").decode())
 
 
 @contextmanager

@@ -5,10 +5,12 @@ import csv
 import random
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -148,7 +150,11 @@ def test_shards_and_lists_killed_twice_each_are_whole_afterwards(tmp_path):
     screen = ("prepare", "photos", "input=photos", "output=photos.txt", "screening.num_workers=1")
     for _ in range(2):
         process = start(work, *screen)
-        assert kill_when(process, lambda: b"Screening" in (tmp_path / "work.printed").read_bytes(), draw.uniform(0, 1))
+        while process.poll() is None and not (measuring := psutil.Process(process.pid).children()):
+            time.sleep(0.01)
+        assert kill_when(process, lambda: True, draw.uniform(0, 0.5))
+        _, alive = psutil.wait_procs(measuring, timeout=30)
+        assert not alive  # they end with the command that wanted their work
     run(work, *screen)
     with (work / "photos.csv").open() as stream:
         assert sum(1 for _ in csv.DictReader(stream)) == 400

@@ -1,7 +1,9 @@
 """Which photographs are pristine enough to learn from: every one decoded and measured once, before any training."""
 
+import ctypes
 import logging
 import os
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -45,7 +47,7 @@ def screen_photos(
 
     """
     paths = [photos.path(index) for index in range(len(photos))]
-    with ProcessPoolExecutor(num_workers) as pool:
+    with ProcessPoolExecutor(num_workers, initializer=_end_with_parent) as pool:
         measured = pool.map(measure_photo, paths, chunksize=8)
         rows = list(tqdm(measured, total=len(paths), desc="Screening", unit="photo"))
     table = pd.DataFrame(rows, columns=["side", "sharpness", "blockiness", "flat", "error"])
@@ -61,6 +63,16 @@ def screen_photos(
     table["problems"] = [" ".join(found.columns[row]) for row in found.to_numpy()]
     table.insert(0, "image", [photos.name(index) for index in range(len(photos))])
     return table
+
+
+def _end_with_parent() -> None:
+    """Have the system end this process when its parent is killed, for whose work it would wait forever; on Linux."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+_PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 
 
 def measure_photo(path: Path) -> tuple[float, float, float, float, str]:
