@@ -33,7 +33,7 @@ test: $(READY) ## every test (under 10 minutes on 2 CPU cores)
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 faults: $(READY) ## kills, full disks, damaged files, clocks: what may go wrong, on purpose (some of it needs root)
-	$(BIN)/python -m pytest -m faults -n 2 --dist loadfile --timeout 900 tests/faults
+	$(BIN)/python -m pytest -m faults -n 2 --dist loadfile --timeout 1800 tests/faults
 
 audit: $(READY) ## known faults of the installed packages, as a report (asks the internet; never fails)
 	-$(BIN)/pip-audit --progress-spinner off

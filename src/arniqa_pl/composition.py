@@ -88,7 +88,8 @@ def check_targets(cfg: DictConfig) -> None:
 
 def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield the values that are text, as written, with their keys."""
-    for key in node if isinstance(node, DictConfig) else range(len(node)):
+    keys: Iterable[Any] = node if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
         child = node._get_node(key)
         value, where = child._value(), f"{path}.{key}".lstrip(".")
         if isinstance(value, str):

@@ -1,12 +1,14 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What a disk, not a program, is to blame for.
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of the system that only who writes can get."""
+UNWRITABLE = (*FULL, errno.EACCES, errno.EPERM, errno.EIO)
+"""Whatever keeps a file from being written; some of it keeps others from being read."""
 
 
 class InputError(ValueError):
@@ -23,8 +25,12 @@ class InputError(ValueError):
 
 
 @contextmanager
-def writing(place: Path | str) -> Iterator[None]:
+def writing(place: Path | str, numbers: Collection[int] = UNWRITABLE) -> Iterator[None]:
     """Tell in a sentence that a file or folder cannot be written, and how full its disk is.
+
+    Args:
+        place: the file or folder, where the system does not say which.
+        numbers: of the errors that are told; where more is done than writing, only FULL.
 
     Raises:
         InputError: the disk is full, damaged, read-only or not to be written by this user.
@@ -33,7 +39,7 @@ def writing(place: Path | str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: PyTorch, of the OSError before it
-        reason = _reason(error)
+        reason = _reason(error, numbers)
         if reason is None:
             raise
         found = Path(reason.filename or place).absolute()
@@ -46,8 +52,8 @@ def writing(place: Path | str) -> Iterator[None]:
         ) from error
 
 
-def _reason(error: BaseException | None) -> OSError | None:
-    while error is not None and not (isinstance(error, OSError) and error.errno in _OF_THE_DISK):
+def _reason(error: BaseException | None, numbers: Collection[int]) -> OSError | None:
+    while error is not None and not (isinstance(error, OSError) and error.errno in numbers):
         error = error.__cause__ or error.__context__
     return error
 

@@ -24,7 +24,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from arniqa_pl import jobs
 from arniqa_pl.composition import CONFIG_DIR, check_types
-from arniqa_pl.errors import InputError, writing
+from arniqa_pl.errors import FULL, InputError, writing
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             if getattr(rank_zero_only, "rank", 0):  # Lightning, if imported, starts the command again for each device
                 logging.getLogger().setLevel(logging.WARNING)
             try:
-                with writing(HydraConfig.get().runtime.output_dir), loading():
+                with writing(HydraConfig.get().runtime.output_dir, FULL), loading():
                     return jobs.run_job(cfg, checked)
             except (InputError, InstantiationException) as error:
                 cause = error.__cause__ if isinstance(error, InstantiationException) else error

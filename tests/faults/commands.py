@@ -16,7 +16,7 @@ from numpy.lib.format import open_memmap
 
 from arniqa_pl.quality.features import unfinished_rows
 
-SECONDS = 240
+SECONDS = 600  # that a command may take, on a machine with other work
 TINY = (
     "experiment=demo",
     "hydra.run.dir=run",

@@ -151,7 +151,7 @@ def test_a_run_in_a_folder_that_is_read_only_is_told_and_goes_on_in_a_copy(train
     assert equal(trained / "run/checkpoints/best.ckpt", copy / "run/checkpoints/best.ckpt")
 
 
-def test_folders_of_others_are_told(scorer_file, small_data, trained, tmp_path):
+def test_folders_of_others_are_told(scorer_file, tmp_path):
     """Without root's privilege to write everywhere."""
     work = tmp_path / "work"
     (work / "theirs").mkdir(parents=True)
