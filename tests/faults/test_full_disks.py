@@ -109,7 +109,7 @@ def test_scores_without_room_are_continued(scorer_file, work, suffix):
     read = {"csv": pd.read_csv, "jsonl": lambda file: pd.read_json(file, lines=True), "parquet": pd.read_parquet}
     table = read[suffix](work / f"scores.{suffix}")
     assert len(table) == 120
-    assert table["score"].nunique() == 1
+    assert table["score"].max() - table["score"].min() < 1e-3  # one image; batches of other sizes round otherwise
 
 
 def test_a_journal_without_room_holds_whole_lines(work):
