@@ -38,7 +38,7 @@ def work(tmp_path_factory) -> Path:
     work = tmp_path_factory.mktemp("odd") / "work"
     (work / "images").mkdir(parents=True)
     picture = work / "picture.png"
-    Image.linear_gradient("L").resize((32, 32)).convert("RGB").save(picture)
+    Image.linear_gradient("L").resize((8, 8)).convert("RGB").save(picture)
     folders = [b"images/", b"images/ \n/", b"images/-rf \xff/"]
     for number, name in enumerate(odd_names(COUNT, 1)):
         folder = os.fsencode(work) + b"/" + folders[number % 3]
@@ -58,7 +58,7 @@ def all_paths(work: Path) -> set[bytes]:
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_every_image_has_one_row_that_is_read_again_also_after_a_kill(work, scorer_file, suffix):
     words = ("predict", f"scorer={scorer_file}", "input=images", f"output=scores.{suffix}", "crops=whole")
-    words += ("batch_size=64", "precision=float32")
+    words += ("batch_size=250", "precision=float32")
     output = work / f"scores.{suffix}"
     assert kill_when(start(work, *words), lambda: lines(output) > 3000, 0.01)
     assert f"Continuing scores.{suffix} after" in run(work, *words)
@@ -77,8 +77,8 @@ def test_photographs_of_any_name_are_found_and_those_of_one_line_are_listed(work
     photos = find_photos(str(work / "images"))
     found = {os.path.relpath(os.fsencode(photos.path(index)), os.fsencode(work)) for index in range(len(photos))}
     assert found == all_paths(work)
-    assert photos[0].size == (32, 32)
-    words = ("prepare", "photos", "input=images", "output=photos.txt", "screening.num_workers=2")
+    assert photos[0].size == (8, 8)
+    words = ("prepare", "photos", "input=images", "output=photos.txt", "screening.num_workers=2", "screening.min_side=1")
     printed = run(work, *words)
     listed = [name for name in all_paths(work) if not {b"\n", b"\r"} & {name[at : at + 1] for at in range(len(name))}]
     assert f"a list of lines cannot hold a line break: {COUNT - len(listed)} photographs" in printed
