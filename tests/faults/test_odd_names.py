@@ -78,7 +78,7 @@ def test_photographs_of_any_name_are_found_and_those_of_one_line_are_listed(work
     found = {os.path.relpath(os.fsencode(photos.path(index)), os.fsencode(work)) for index in range(len(photos))}
     assert found == all_paths(work)
     assert photos[0].size == (8, 8)
-    words = ("prepare", "photos", "input=images", "output=photos.txt", "screening.num_workers=2", "screening.min_side=1")
+    words = ("prepare", "photos", "input=images", "output=photos.txt", "screening.num_workers=2")
     printed = run(work, *words)
     listed = [name for name in all_paths(work) if not {b"\n", b"\r"} & {name[at : at + 1] for at in range(len(name))}]
     assert f"a list of lines cannot hold a line break: {COUNT - len(listed)} photographs" in printed

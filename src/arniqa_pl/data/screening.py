@@ -1,5 +1,6 @@
 """Which photographs are pristine enough to learn from: every one decoded and measured once, before any training."""
 
+import csv
 import ctypes
 import logging
 import os
@@ -140,7 +141,7 @@ def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave
         raise InputError(f"Wanted leave_out to name some of {', '.join(PROBLEMS)}, got {', '.join(sorted(unknown))}.")
     report = report_file(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(report, index=False)
+    table.to_csv(report, index=False, quoting=csv.QUOTE_NONNUMERIC)  # a name may hold a carriage return
     unreadable = table["error"] != ""
     if unreadable.any() and "unreadable" not in leave_out:
         raise InputError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 from arniqa_pl.errors import InputError, writing
@@ -16,6 +17,7 @@ Row = Mapping[str, Any]
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 TEXT_COLUMNS = ("path", "error")
 _BLOCK_ROWS = 10_000
+_ROW_END = "\r\n"
 
 
 class ScoreTable:
@@ -86,7 +88,9 @@ class ScoreTable:
         opened = partial(self.file.open, "a", encoding="utf-8", errors="surrogateescape", newline="")
         with writing(self.file), opened() as stream:
             if self.file.suffix == ".csv":
-                writer = csv.DictWriter(stream, self.columns, lineterminator="\n")
+                # Python before 3.13 quotes a carriage return in a name only where rows end with one.
+                lines = SimpleNamespace(write=lambda line: stream.write(f"{line.removesuffix(_ROW_END)}\n"))
+                writer = csv.DictWriter(lines, self.columns, lineterminator=_ROW_END)
                 if not stream.tell():
                     writer.writeheader()
                 writer.writerows(rows)
