@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 RUN    := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test containers check docs docs-test dashboard bench clean
+.PHONY: help setup demo test faults containers audit check docs docs-test dashboard bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -34,6 +34,12 @@ test: $(READY) ## every test (under 10 minutes on 2 CPU cores)
 
 containers: $(READY) ## the Dockerfile followed without a container engine (packages from the internet, 8 GB of disk)
 	$(BIN)/python -m pytest -m containers tests/docker
+
+faults: $(READY) ## kills, full disks, damaged files, clocks: what may go wrong, on purpose (some of it needs root)
+	$(BIN)/python -m pytest -m faults -n 2 --dist loadfile --timeout 1800 tests/faults tests/tracking
+
+audit: $(READY) ## known faults of the installed packages, as a report (asks the internet; never fails)
+	-$(BIN)/pip-audit --progress-spinner off
 
 check: $(READY) ## ruff (print banned), ruff format, mypy
 	$(BIN)/ruff check .

@@ -8,7 +8,8 @@ import functools
 import logging
 import signal
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from arniqa_pl import jobs
 from arniqa_pl.composition import CONFIG_DIR
-from arniqa_pl.errors import InputError
+from arniqa_pl.errors import FULL, InputError, writing
 from arniqa_pl.overrides import check_overrides, check_shown
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             if getattr(rank_zero_only, "rank", 0):  # Lightning, if imported, starts the command again for each device
                 logging.getLogger().setLevel(logging.WARNING)
             try:
-                return jobs.run_job(cfg, checked)
+                with writing(HydraConfig.get().runtime.output_dir, FULL), loading():
+                    return jobs.run_job(cfg, checked)
             except (InputError, InstantiationException) as error:
                 cause = error.__cause__ if isinstance(error, InstantiationException) else error
                 if not isinstance(cause, InputError):
@@ -109,6 +111,26 @@ def run_verb(verbs: Mapping[str, Callable[[], Any]]) -> None:
     if verb not in verbs:
         sys.exit(f"Wanted python -m arniqa_pl.{Path(sys.argv[0]).stem} {' | '.join(verbs)}, got {verb!r}.")
     verbs[verb]()
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Tell in a sentence that a loader process was killed.
+
+    Raises:
+        InputError: PyTorch says so.
+
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise InputError(
+            f"A process that loads images was killed: {str(error).splitlines()[0]} The system does so where memory "
+            "runs out: lower num_workers, batch_size or cache_images (of data or features), and run the command again; "
+            "a training goes on with resume=<its folder>."
+        ) from error
 
 
 def _asked_to_leave(stop: BaseException) -> bool:

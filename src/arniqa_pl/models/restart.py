@@ -15,6 +15,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from arniqa_pl.errors import writing
+from arniqa_pl.models.encoder import read_weights
 from arniqa_pl.models.pretraining import NonFiniteLossError
 
 log = logging.getLogger(__name__)
@@ -26,22 +28,36 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints on local disks that survive a crash at any moment, read without unpickling foreign objects."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Path | str, storage_options: Any = None) -> None:
-        """Write beside the file, to the disk, then rename: under its name stands the old one or the new one."""
+        """Write beside the file, to the disk, then rename: under its name stands the old one or the new one.
+
+        Raises:
+            InputError: the disk is full, or cannot be written.
+
+        """
         file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(".unfinished")
-        with unfinished.open("wb") as stream:
-            torch.save(checkpoint, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(file)
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with unfinished.open("wb") as stream:
+                    torch.save(checkpoint, stream)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                unfinished.replace(file)
+            finally:
+                unfinished.unlink(missing_ok=True)  # on a full disk, the journal needs the room
         _sync_folder(file.parent)
 
     def load_checkpoint(
         self, path: Path | str, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read tensors and plain values."""
-        return super().load_checkpoint(path, map_location, weights_only=True)
+        """Read tensors and plain values, whatever else is asked for.
+
+        Raises:
+            InputError: the file is damaged, or holds something else.
+
+        """
+        return read_weights(Path(path))
 
 
 def _sync_folder(folder: Path) -> None:
