@@ -8,8 +8,7 @@ import functools
 import logging
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             if getattr(rank_zero_only, "rank", 0):  # Lightning, if imported, starts the command again for each device
                 logging.getLogger().setLevel(logging.WARNING)
             try:
-                with writing(HydraConfig.get().runtime.output_dir, FULL), loading():
+                with writing(HydraConfig.get().runtime.output_dir, FULL):
                     return jobs.run_job(cfg, checked)
             except (InputError, InstantiationException) as error:
                 cause = error.__cause__ if isinstance(error, InstantiationException) else error
@@ -73,13 +72,9 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
                 key = str(error).splitlines()[0].rpartition(" ")[2]  # OmegaConf's first line ends with it
                 raise CompactHydraException(f"Wanted {key}=…, which has no default: add it to the command.") from None
             except RuntimeError as error:
-                if not _left_alone(error):
+                if (sentence := _in_a_sentence(error)) is None:
                     raise
-                raise CompactHydraException(
-                    f"Wanted an answer from the other processes of this command, found none ({error}): one of them, "
-                    "its host or the network is gone; see what they said. Training goes on from its last checkpoint "
-                    "with resume=<folder of the run>."
-                ) from error
+                raise CompactHydraException(sentence) from error
             except (KeyboardInterrupt, SystemExit) as stop:
                 if _asked_to_leave(stop):
                     raise SystemExit(128 + signal.SIGTERM) from stop
@@ -113,26 +108,6 @@ def run_verb(verbs: Mapping[str, Callable[[], Any]]) -> None:
     verbs[verb]()
 
 
-@contextmanager
-def loading() -> Iterator[None]:
-    """Tell in a sentence that a loader process was killed.
-
-    Raises:
-        InputError: PyTorch says so.
-
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        raise InputError(
-            f"A process that loads images was killed: {str(error).splitlines()[0]} The system does so where memory "
-            "runs out: lower num_workers, batch_size or cache_images (of data or features), and run the command again; "
-            "a training goes on with resume=<its folder>."
-        ) from error
-
-
 def _asked_to_leave(stop: BaseException) -> bool:
     """Say whether Lightning ended its loop because of SIGTERM; without Lightning that ends the process by itself."""
     if "lightning" not in sys.modules:
@@ -140,6 +115,24 @@ def _asked_to_leave(stop: BaseException) -> bool:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     return isinstance(stop, SIGTERMException)
+
+
+def _in_a_sentence(error: RuntimeError) -> str | None:
+    """Say what PyTorch means where another process of a command is gone; None: the error is about something else."""
+    first = next(iter(str(error).splitlines()), "")
+    if first.startswith("DataLoader worker"):
+        return (
+            f"A process that loads images was killed: {first} The system does so where memory runs out: lower "
+            "num_workers, batch_size or cache_images (of data or features), and run the command again; a training goes "
+            "on with resume=<its folder>."
+        )
+    if _left_alone(error):
+        return (
+            f"Wanted an answer from the other processes of this command, found none ({error}): one of them, its host "
+            "or the network is gone; see what they said. Training goes on from its last checkpoint with resume=<folder "
+            "of the run>."
+        )
+    return None
 
 
 def _left_alone(error: RuntimeError) -> bool:
