@@ -36,7 +36,10 @@ ConfigStore.instance().store("all", {"defaults": PUBLISHED}, group="database", p
 def _session_dir(*arguments: Any) -> str:
     from arniqa_pl.runs import session_dir
 
-    return session_dir(*arguments)
+    try:
+        return session_dir(*arguments)
+    except InputError as error:  # of which Hydra, which only asks where to write, would print a traceback
+        raise SystemExit(str(error)) from error
 
 
 OmegaConf.register_new_resolver("session_dir", _session_dir, replace=True)

@@ -101,8 +101,10 @@ def session_dir(resume: str | None, fresh: str, now: str, tracking_uri: str) -> 
     if resume is None:
         return fresh
     folder = run_folder(resume, tracking_uri)
-    if not os.access(folder, os.W_OK):  # Hydra would fail with a traceback
-        raise InputError(f"Wanted to continue {folder}, nothing can be written there: copy it to where it can.")
+    if not os.access(folder, os.W_OK):
+        raise InputError(
+            f"Wanted to continue {folder.absolute()}, nothing can be written there: copy it to where it can."
+        )
     return str(folder / "resumed" / now)
 
 

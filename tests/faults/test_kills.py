@@ -131,7 +131,8 @@ def test_demo_data_killed_four_times_are_written_anew(demo_data, tmp_path):
         for root in (tmp_path / "work/demo", demo_data)
     )
     assert found == wanted
-    assert "Nothing is wrong." in run(tmp_path / "work", "prepare", "check", "database=kadid10k", "paths.data_dir=demo")
+    checked = run(tmp_path / "work", "prepare", "check", "database=kadid10k", "paths.data_dir=demo")
+    assert "written by the demo, an excerpt on purpose" in checked
 
 
 def test_shards_and_lists_killed_twice_each_are_whole_afterwards(tmp_path):
