@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from arniqa_pl.data.databases import Database, csiq, flive, kadid10k, live, uhdiqa
 from arniqa_pl.data.databases.database import tabulate
@@ -152,3 +154,39 @@ def test_replicas_bring_their_splits(replicas):
     assert find(flive.read(str(replicas / "FLIVE"))).origin == "official"
     assert find(uhdiqa.read(str(replicas / "UHDIQA"))).origin == "official"
     assert find(kadid10k.read(str(replicas / "KADID10K"))).origin == "drawn"
+
+
+# A group of its own size each: 2 rows at least, so that no side has a single one.
+grouped = st.lists(st.integers(2, 5), min_size=3, max_size=40).map(
+    lambda sizes: [f"g{number}" for number, size in enumerate(sizes) for _ in range(size)]
+)
+
+
+@given(grouped, st.integers(0, 2**32), st.randoms())
+def test_any_drawn_split_holds_every_row_once_and_every_group_on_one_side(groups, seed, random):
+    random.shuffle(groups)
+    names = sorted(set(groups))
+    for split in draw_splits(groups, 3, seed):
+        sides = (split.train, split.val, split.test)
+        assert all((np.diff(side) > 0).all() for side in sides)
+        assert sorted(np.concatenate(sides)) == list(range(len(groups)))
+        of_sides = [{groups[row] for row in side} for side in sides]
+        assert sorted(name for side in of_sides for name in side) == names
+        assert len(of_sides[1]) == max(round(0.1 * len(names)), 1)
+        assert len(of_sides[2]) == max(round(0.2 * len(names)), 1)
+
+
+@given(grouped, st.integers(0, 2**32), st.data())
+def test_a_written_split_is_read_again_and_any_row_that_strays_is_noticed(tmp_path_factory, groups, seed, data):
+    folder = tmp_path_factory.mktemp("splits")
+    (drawn,) = draw_splits(groups, 1, seed)
+    sides = {side: np.random.default_rng(seed).permutation(getattr(drawn, side)) for side in ("train", "val", "test")}
+    save(folder, **{side: [*rows, -1] for side, rows in sides.items()})
+    assert digest(read_splits(folder, groups)) == digest([drawn])
+
+    side = data.draw(st.sampled_from(list(sides)))
+    stray = data.draw(st.integers(-3, len(groups) + 2))
+    assume(stray != -1)  # pads
+    save(folder, **{side: [*sides[side], stray]})
+    with pytest.raises(InputError, match="Wanted"):
+        read_splits(folder, groups)

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -100,3 +103,48 @@ def test_constant_targets_and_repeated_features_have_a_solution():
 def test_bad_input_is_refused(features, targets, alphas, message):
     with pytest.raises(ValueError, match=message):
         fit_ridge(features, targets, alphas)
+
+
+# Whole numbers: constant and repeated features, rows and targets are likely, and sums of them are exact.
+shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
+problems = shapes.flatmap(
+    lambda shape: st.tuples(
+        arrays.arrays(np.int8, shape, elements=st.integers(-4, 4)),
+        arrays.arrays(np.int8, shape[0], elements=st.integers(-9, 9)),
+    )
+).map(lambda pair: tuple(torch.from_numpy(each).double() for each in pair))
+penalties = st.lists(st.floats(1e-2, 1e3), min_size=1, max_size=4).map(lambda alphas: torch.tensor(alphas).double())
+
+
+@given(problems, penalties)
+def test_no_step_away_from_a_fit_lowers_its_cost(problem, alphas):
+    """The gradient of ‖y - Xw - b‖² + α‖w‖² is 0 in w and in b: there is one such place, the minimum."""
+    features, targets = problem
+    for weight, intercept, alpha in zip(*fit_ridge(features, targets, alphas), alphas, strict=True):
+        residual = features @ weight + intercept - targets
+        assert abs(float(residual.sum())) < 1e-8
+        assert (features.T @ residual + alpha * weight).abs().max() < 1e-8
+
+
+@given(problems, penalties, st.floats(-100, 100), st.sampled_from([-8.0, 0.25, 3.0]), st.randoms())
+def test_a_fit_follows_its_scores_and_knows_no_order_of_rows(problem, alphas, shift, scale, random):
+    features, targets = problem
+    weights, intercepts = fit_ridge(features, targets, alphas)
+    order = random.sample(range(len(targets)), len(targets))
+    scaled, shifted = fit_ridge(features[order], scale * targets[order] + shift, alphas)
+    torch.testing.assert_close(scaled, scale * weights, rtol=1e-7, atol=1e-8)
+    torch.testing.assert_close(shifted, scale * intercepts + shift, rtol=1e-7, atol=1e-8)
+
+
+@given(problems, st.data())
+def test_rows_taken_away_were_never_there(problem, data):
+    features, targets = problem
+    held_out = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(targets), max_size=len(targets))))
+    moments, wanted = Moments.zero(features.shape[1]), Moments.zero(features.shape[1])
+    moments.add_(features, targets)
+    left = moments.clone()
+    left.add_(features[held_out], targets[held_out], sign=-1)
+    wanted.add_(features[~held_out], targets[~held_out])
+    assert left.count == wanted.count
+    for name in ("x", "y", "xx", "xy"):  # whole numbers: to the last bit
+        assert torch.equal(getattr(left, name), getattr(wanted, name)), name
