@@ -73,6 +73,18 @@ def test_processes_equal_one_with_all_rows(ranks, tmp_path: Path):
         torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-10, atol=1e-12)
 
 
+def test_a_group_of_one_process_changes_nothing(tmp_path: Path):
+    first, second = views(6, 5)
+    wanted = torch.autograd.grad(nt_xent(first, second, 0.2), (first, second))
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        loss = nt_xent(first, second, 0.2, dist.group.WORLD)
+        torch.testing.assert_close(torch.autograd.grad(loss, (first, second)), wanted)
+    finally:
+        dist.destroy_process_group()
+    torch.testing.assert_close(loss, nt_xent(first, second, 0.2))
+
+
 def test_autocast_does_not_round_the_loss():
     first, second = (view.detach().float() for view in views(32, 16))
     first, second = first + 3, second + 3  # similar rows, as in the first steps of training

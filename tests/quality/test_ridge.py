@@ -46,6 +46,25 @@ def test_float32_features_give_what_their_float64_copies_give():
     )
 
 
+def test_float32_scores_of_fewer_rows_than_features_are_summed_in_float64():
+    features, targets = map(torch.from_numpy, problem(20, 50))
+    single, alphas = targets.float(), torch.from_numpy(ALPHAS)
+    got, wanted = fit_ridge(features, single, alphas), fit_ridge(features, single.double(), alphas)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "dim"), [(300, 150), (150, 300)])
+@pytest.mark.parametrize("scale", [1e-9, 1.0])
+def test_a_path_of_more_than_64_directions_is_followed_to_its_end(rows, dim, scale):
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((rows, dim)) * np.geomspace(1, 0.01, dim)
+    targets = scale * rng.standard_normal(rows)
+    weights, intercepts = fit_ridge(*map(torch.from_numpy, (features, targets, np.array([1e-3, 1.0]))))
+    for alpha, weight, intercept in zip([1e-3, 1.0], weights.numpy(), intercepts.numpy(), strict=True):
+        wanted = Ridge(alpha=alpha).fit(features, targets).predict(features)
+        np.testing.assert_allclose(features @ weight + intercept, wanted, rtol=0, atol=1e-8 * scale)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 @pytest.mark.parametrize(("rows", "dim"), [(300, 40), (30, 200)])
 def test_a_gpu_fits_what_the_cpu_fits(rows, dim):
@@ -72,9 +91,16 @@ def test_moments_of_a_training_side_are_all_rows_minus_the_held_out():
     torch.testing.assert_close(intercepts, wanted_intercepts, rtol=1e-7, atol=1e-9)
 
 
+def test_moments_take_as_many_scores_as_rows_and_lie_where_they_are_told():
+    with pytest.raises(ValueError, match="shorter"):
+        Moments.zero(1).add_(torch.ones(4096, 1), torch.ones(2048))
+    moments = Moments.zero(3, "meta")
+    assert {each.device.type for each in (moments.x, moments.y, moments.xx, moments.xy)} == {"meta"}
+
+
 def test_standardised_features_give_what_sklearns_scaler_gives():
     features, targets = problem(300, 40)
-    features *= np.geomspace(1e-3, 1e3, 40)
+    features *= np.geomspace(1e-5, 1e3, 40)
     features[:, 7] = 0.3  # constant but for rounding: neither may blow it up
     moments = Moments.zero(40)
     moments.add_(torch.from_numpy(features), torch.from_numpy(targets))
@@ -96,7 +122,12 @@ def test_constant_targets_and_repeated_features_have_a_solution():
     [
         (torch.ones(4, 2, 2), torch.ones(4), torch.ones(1), r"features \(N, D\)"),
         (torch.ones(4, 2), torch.ones(5), torch.ones(1), r"got \(4, 2\) and \(5,\)"),
-        (torch.full((4, 2), torch.nan), torch.ones(4), torch.ones(1), "finite"),
+        (
+            torch.full((4, 2), torch.nan),
+            torch.ones(4),
+            torch.ones(1),
+            "^wanted finite features and targets, got NaN or infinite values$",
+        ),
         (torch.rand(4, 2), torch.rand(4), torch.tensor([1.0, 0.0]), "alphas"),
     ],
 )
