@@ -6,10 +6,10 @@ READY  := $(VENV)/.ready
 RUN    := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage mutants check dashboard bench clean
+.PHONY: help setup demo test coverage mutants faults containers audit check docs docs-test dashboard bench clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 setup: $(READY) ## create .venv with everything in it (about 3 minutes)
 
@@ -35,15 +35,30 @@ test: $(READY) ## every test (under 10 minutes on 2 CPU cores)
 coverage: $(READY) ## every test, and which lines of src none reaches (wants 95 %)
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov
 
-mutants: $(READY) ## change the tested code in small ways: does a test notice? (hours; docs/mutation.md)
+mutants: $(READY) ## change the tested code in small ways: does a test notice? (long: docs/mutation.md)
 	rm -rf mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/mutmut results
+
+containers: $(READY) ## the Dockerfile followed without a container engine (packages from the internet, 8 GB of disk)
+	$(BIN)/python -m pytest -m containers tests/docker
+
+faults: $(READY) ## kills, full disks, damaged files, clocks: what may go wrong, on purpose (some of it needs root)
+	$(BIN)/python -m pytest -m faults -n 2 --dist loadfile --timeout 1800 tests/faults tests/tracking
+
+audit: $(READY) ## known faults of the installed packages, as a report (asks the internet; never fails)
+	-$(BIN)/pip-audit --progress-spinner off
 
 check: $(READY) ## ruff (print banned), ruff format, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY) ## the documents as pages in site/, every link within them checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-test: $(READY) ## follow every page of the documents, command by command
+	$(BIN)/python -m pytest -m docs -n auto --dist loadfile tests/test_followed.py tests/test_newcomer.py
 
 dashboard: $(READY) ## the MLflow pages of your runs on http://127.0.0.1:5000
 	@echo 'Choose "Model training" at the top left of the page, once: the browser remembers it.'
@@ -53,5 +68,5 @@ bench: $(READY) ## every script in benchmarks/, one claim each
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what the other words made, but not .venv, data or runs
-	rm -rf build dist mutants .coverage* .hypothesis .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist site mutants .coverage* .hypothesis .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,12 @@
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from torch.distributed import TCPStore
 
+from arniqa_pl import launch
 from arniqa_pl.launch import as_list
 
 _FAULTS = """
@@ -41,3 +44,10 @@ def test_commas_make_a_list_of_files(argument, value):
 
 def test_other_keys_are_left_to_hydra():
     assert as_list("seed=1,2,3", ["scorer"]) == "seed=1,2,3"
+
+
+def test_a_process_that_does_not_answer_is_no_other_error():
+    with pytest.raises(RuntimeError) as caught:
+        TCPStore("127.0.0.1", 0, 2, is_master=True, timeout=timedelta(seconds=1), wait_for_workers=True)
+    assert launch._left_alone(caught.value)
+    assert not launch._left_alone(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

@@ -1,6 +1,7 @@
 """Where the configs are, and what one has to hold before anything is built from it: right types, known targets."""
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.grammar_parser import OmegaConfGrammarParser, parse
 
 from arniqa_pl.errors import InputError
 
@@ -16,15 +18,18 @@ PACKAGE = Path(__file__).resolve().parent
 # An installed wheel carries the configs inside the package; a checkout has them at its top.
 CONFIG_DIR = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
 
+_TARGET = re.compile(r"_target_: *([\w.]+)")
+OWN_TARGETS = frozenset(name for file in CONFIG_DIR.rglob("*.yaml") for name in _TARGET.findall(file.read_text()))
+"""What the project's own configs call."""
 TRUSTED = (
-    "arniqa_pl.",
     "lightning.pytorch.callbacks.",
     "lightning.pytorch.plugins.",
     "lightning.pytorch.profilers.",
     "lightning.pytorch.strategies.",
     "torch.optim.",
 )
-TRUSTED_CALLABLES = ("lightning.Trainer", "numpy.geomspace", "numpy.linspace", "numpy.logspace")
+TRUSTED_CALLABLES = (*OWN_TARGETS, "numpy.geomspace", "numpy.linspace", "numpy.logspace")
+TRUSTED_RESOLVERS = ("hydra",)  # of where the run's folder is; others read variables, files, or make configs of text
 
 _WORDS: dict[Any, str] = {
     int: "a whole number",
@@ -57,19 +62,48 @@ def check_types(cfg: DictConfig, defaults: DictConfig) -> None:
 
 
 def check_targets(cfg: DictConfig) -> None:
-    """Refuse a config of unknown origin that names callables which no config of ours needs.
+    """Refuse a config of unknown origin that names callables, or resolvers, which no config of ours needs.
 
     Raises:
-        InputError: names the key and the callable.
+        InputError: names the key and the callable or the value.
 
     """
+    for key, value in _texts(cfg, ""):
+        if "$" in value and not set(_resolvers(parse(value))) <= set(TRUSTED_RESOLVERS):
+            raise InputError(
+                f"Wanted no resolvers in the config but {', '.join(TRUSTED_RESOLVERS)}, found {value} at {key}, which "
+                "is not looked up. If you trust it, give the value on this command line."
+            )
     for key, node in _nodes(cfg, ""):
-        target = str(node.get("_target_", "lightning.Trainer"))
+        if "_target_" not in node:
+            continue
+        # What an interpolation leads to may be another callable when it is called.
+        target = str(node._get_node("_target_")._value())  # type: ignore[union-attr]
         if target not in TRUSTED_CALLABLES and not _is_trusted(target):
             raise InputError(
-                f"Wanted only callables of arniqa_pl, Lightning and torch.optim in the config, found {target} at "
-                f"{key}, which is not run. If you trust it, start the run from its own yaml files."
+                f"Wanted only callables of arniqa_pl's own configs, Lightning and torch.optim in the config, found "
+                f"{target} at {key}, which is not run. If you trust it, start the run from its own yaml files."
             )
+
+
+def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the values that are text, as written, with their keys."""
+    keys: Iterable[Any] = node if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
+        child = node._get_node(key)
+        value, where = child._value(), f"{path}.{key}".lstrip(".")
+        if isinstance(value, str):
+            yield where, value
+        elif OmegaConf.is_config(child) and value is not None:
+            yield from _texts(child, where)
+
+
+def _resolvers(tree: Any) -> Iterator[str]:
+    """Yield the names of the resolvers that a value asks, however deep one is inside another."""
+    if isinstance(tree, OmegaConfGrammarParser.InterpolationResolverContext):
+        yield tree.resolverName().getText()
+    for child in getattr(tree, "children", None) or ():
+        yield from _resolvers(child)
 
 
 def _is_trusted(target: str) -> bool:

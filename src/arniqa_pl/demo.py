@@ -16,7 +16,7 @@ from arniqa_pl.data.databases import kadid10k
 from arniqa_pl.data.datasets import derive_seed
 from arniqa_pl.data.images import IMAGE_SUFFIXES, read_image, to_image, to_tensor, to_unit
 from arniqa_pl.distortions import CATALOG, distort
-from arniqa_pl.errors import InputError
+from arniqa_pl.errors import InputError, writing
 
 NOTE = "DEMO.txt"
 """Stands beside the databases that the demo wrote: they are excerpts on purpose."""
@@ -43,7 +43,8 @@ def write_demo(output: Path, *, pristine: int, seed: int) -> None:
         seed: of the choice and of everything random in the distortions.
 
     Raises:
-        InputError: no photograph is left for the references, or the folder holds databases of another origin.
+        InputError: no photograph is left for the references, the folder holds databases of another origin, or it cannot
+            be written.
 
     """
     photos = demo_photos()
@@ -52,13 +53,14 @@ def write_demo(output: Path, *, pristine: int, seed: int) -> None:
     order = torch.randperm(len(photos), generator=Generator().manual_seed(seed)).tolist()
     shuffled = [photos[index] for index in order]
 
-    _make_room(output)
-    pristine_folder = output / "KADIS700" / "ref_imgs"
-    if pristine:
-        pristine_folder.mkdir(parents=True)
-    for photo in shuffled[:pristine]:
-        _save(_resized(photo), pristine_folder / f"{photo.stem}.png")
-    _write_database(output / "KADID10K", shuffled[pristine:], seed)
+    with writing(output):
+        _make_room(output)
+        pristine_folder = output / "KADIS700" / "ref_imgs"
+        if pristine:
+            pristine_folder.mkdir(parents=True)
+        for photo in shuffled[:pristine]:
+            _save(_resized(photo), pristine_folder / f"{photo.stem}.png")
+        _write_database(output / "KADID10K", shuffled[pristine:], seed)
 
 
 def demo_photos() -> list[Path]:

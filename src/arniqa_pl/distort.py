@@ -11,7 +11,8 @@ from torch import Generator
 from arniqa_pl import launch
 from arniqa_pl.atlas import draw_atlas
 from arniqa_pl.data.images import read_image, to_image, to_tensor, to_unit
-from arniqa_pl.distortions import Composition, DegradationModel
+from arniqa_pl.distortions import CATALOG, Composition, DegradationModel
+from arniqa_pl.distortions.catalog import LEVELS
 from arniqa_pl.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def main(cfg: DictConfig) -> None:
         )
     if cfg.composition is None:
         write_image(draw_atlas(photo, cfg.seed), output)
-        log.info("24 distortions at 5 levels: %s", output)
+        log.info("%d distortions at %d levels: %s", len(CATALOG), LEVELS, output)
         return
     model: DegradationModel = instantiate(cfg.degradation)
     composition = read_composition(cfg.composition, model, cfg.seed)

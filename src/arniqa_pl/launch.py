@@ -23,7 +23,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from arniqa_pl import jobs
 from arniqa_pl.composition import CONFIG_DIR
-from arniqa_pl.errors import InputError
+from arniqa_pl.errors import FULL, InputError, writing
 from arniqa_pl.overrides import check_overrides, check_shown
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             if getattr(rank_zero_only, "rank", 0):  # Lightning, if imported, starts the command again for each device
                 logging.getLogger().setLevel(logging.WARNING)
             try:
-                return jobs.run_job(cfg, checked)
+                with writing(HydraConfig.get().runtime.output_dir, FULL):
+                    return jobs.run_job(cfg, checked)
             except (InputError, InstantiationException) as error:
                 cause = error.__cause__ if isinstance(error, InstantiationException) else error
                 if not isinstance(cause, InputError):
@@ -70,6 +71,10 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
                 key = str(error).splitlines()[0].rpartition(" ")[2]  # OmegaConf's first line ends with it
                 raise CompactHydraException(f"Wanted {key}=…, which has no default: add it to the command.") from None
+            except RuntimeError as error:
+                if (sentence := _in_a_sentence(error)) is None:
+                    raise
+                raise CompactHydraException(sentence) from error
             except (KeyboardInterrupt, SystemExit) as stop:
                 if _asked_to_leave(stop):
                     raise SystemExit(128 + signal.SIGTERM) from stop
@@ -110,6 +115,33 @@ def _asked_to_leave(stop: BaseException) -> bool:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     return isinstance(stop, SIGTERMException)
+
+
+def _in_a_sentence(error: RuntimeError) -> str | None:
+    """Say what PyTorch means where another process of a command is gone; None: the error is about something else."""
+    first = next(iter(str(error).splitlines()), "")
+    if first.startswith("DataLoader worker"):
+        return (
+            f"A process that loads images was killed: {first} The system does so where memory runs out: lower "
+            "num_workers, batch_size or cache_images (of data or features), and run the command again; a training goes "
+            "on with resume=<its folder>."
+        )
+    if _left_alone(error):
+        return (
+            f"Wanted an answer from the other processes of this command, found none ({error}): one of them, its host "
+            "or the network is gone; see what they said. Training goes on from its last checkpoint with resume=<folder "
+            "of the run>."
+        )
+    return None
+
+
+def _left_alone(error: RuntimeError) -> bool:
+    """Say whether another process did not answer: PyTorch has an error for that, gloo only names its source file."""
+    if "torch" not in sys.modules:
+        return False
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or "gloo/transport" in str(error)
 
 
 def keep_freed_memory() -> None:

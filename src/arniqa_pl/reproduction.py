@@ -32,8 +32,8 @@ def reproduced(cfg: DictConfig) -> DictConfig:
     if cfg.reproduce is None or cfg.resume is not None:  # a reproduction that continues has its config
         return cfg
     saved = _logged_config(cfg.reproduce, cfg.logger.tracking_uri)
-    check_targets(saved)
     change(saved, cfg, known=(), run=f"run {cfg.reproduce}")
+    check_targets(saved)
     with open_dict(saved):
         saved.resume, saved.reproduce = None, cfg.reproduce
         saved.paths.run_dir, saved.logger = cfg.paths.run_dir, cfg.logger

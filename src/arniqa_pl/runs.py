@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from arniqa_pl import jobs
+from arniqa_pl.composition import check_targets
 from arniqa_pl.errors import InputError
 from arniqa_pl.models.restart import LAST, newest_checkpoint
 from arniqa_pl.pages.run import write_page
@@ -96,7 +98,12 @@ def digest(table: pd.DataFrame, root: Path | str) -> str:
 
 def session_dir(resume: str | None, fresh: str, now: str, tracking_uri: str) -> str:
     """Return where Hydra writes: a fresh run's folder, or one for this session inside the run that is continued."""
-    return fresh if resume is None else str(run_folder(resume, tracking_uri) / "resumed" / now)
+    if resume is None:
+        return fresh
+    folder = run_folder(resume, tracking_uri)
+    if not os.access(folder, os.W_OK):  # Hydra would fail with a traceback
+        raise InputError(f"Wanted to continue {folder}, nothing can be written there: copy it to where it can.")
+    return str(folder / "resumed" / now)
 
 
 def run_folder(run: str, tracking_uri: str) -> Path:
@@ -133,8 +140,8 @@ def resumed(cfg: DictConfig) -> DictConfig:
     workers, a longer schedule), and options that the run was not started with are refused.
 
     Raises:
-        InputError: there is no such run; an option of this command line is not one of its own; or a fresh run would
-            write over another one's checkpoints.
+        InputError: there is no such run; an option of this command line is not one of its own; its config calls what
+            no config of ours needs; or a fresh run would write over another one's checkpoints.
 
     """
     if cfg.resume is None:
@@ -152,6 +159,7 @@ def resumed(cfg: DictConfig) -> DictConfig:
     saved = cast(DictConfig, OmegaConf.load(started / "config.yaml"))
     overrides = cast(list[str], OmegaConf.to_container(OmegaConf.load(started / "overrides.yaml")))
     change(saved, cfg, known=overrides, run=f"run {folder}")
+    check_targets(saved)  # the folder may be anybody's
     with open_dict(saved):
         saved.resume = str(cfg.resume)
         saved.paths.run_dir = str(folder)
@@ -173,9 +181,11 @@ def change(saved: DictConfig, cfg: DictConfig, known: Collection[str], run: str)
     """
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         key, line = override.key_or_group, override.input_line
-        if key in ("resume", "reproduce") or line in known:
+        if key in ("resume", "reproduce"):
             continue
         if OmegaConf.select(saved, key) is None or isinstance(OmegaConf.select(saved, key), DictConfig):
+            if line in known:
+                continue
             raise InputError(
                 f"Wanted single values to change in the {run}, found {line}, with which it was not started: "
                 "leave it out, or start a new run."

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from pathlib import Path
 
 import lightning
 from hydra.utils import instantiate
@@ -43,8 +44,9 @@ def main(cfg: DictConfig) -> float:
         trainer = instantiate(cfg.trainer)(callbacks=[validation, *callbacks.values()], logger=logger)
         trainer.fit(model, data, ckpt_path=runs.checkpoint_to_continue(cfg))
         best = callbacks.get("best")
-        # A shortened run (fast_dev_run) keeps no checkpoint.
-        trained = load_encoder(best.best_model_path) if best and best.best_model_path else encoder
+        # A shortened run (fast_dev_run) keeps no checkpoint; one that was moved names the folder where it was.
+        kept = Path(best.dirpath, Path(best.best_model_path).name) if best and best.best_model_path else None
+        trained = load_encoder(kept) if kept else encoder
         if databases:
             regress_databases({TRAINED: trained, UNTRAINED: untrained}, databases, splits, cfg, logger)
     return float("nan") if best is None or best.best_model_score is None else float(best.best_model_score)

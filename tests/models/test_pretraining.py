@@ -293,3 +293,21 @@ def test_pair_figure_names_the_compositions(demo_data):
     figure = pair_figure(data.degrade(batch), pairs=2)
     texts = [text.get_text() for axis in figure.axes for text in axis.texts]
     assert texts == ["jpeg (5) → darken (3)", "pristine"]
+
+
+@pytest.mark.parametrize(("rule", "rate"), [("none", 5e-4), ("linear", 5e-4 * 8 / 2), ("sqrt", 5e-4 * 2)])
+def test_the_rate_follows_the_pairs_of_an_optimiser_step(demo_data, rule, rate):
+    model = make_model()
+    model.rate_rule, model.rate_pairs = rule, 2
+    trainer = lightning.Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        accumulate_grad_batches=2,  # of four pairs
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, make_data(demo_data))
+    (group,) = trainer.optimizers[0].param_groups
+    assert group["max_lr"] == pytest.approx(rate)  # of the cycle

@@ -1,4 +1,3 @@
-import pickle
 import zipfile
 from pathlib import Path
 
@@ -77,31 +76,6 @@ def test_the_scales_are_those_of_the_readers(replicas):
     assert (PUBLISHED["live"].higher_is_better, PUBLISHED["spaq"].short_side) == (False, 512)
     assert live.RELEASE.title
     assert spaq.RELEASE.title
-
-
-class Order:
-    """Tells who unpickles it to write a file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self) -> tuple:
-        return Path.write_text, (self.file, "done")
-
-
-def test_nothing_in_a_file_is_obeyed(files, tmp_path):
-    """Files that write a file when they are unpickled: a regressor in the zip of TorchScript, and an encoder."""
-    written, regressor, encoder = (tmp_path / name for name in ("written", "regressor.pth", "encoder.pth"))
-    with zipfile.ZipFile(regressor, "w") as archive:
-        archive.writestr("regressor/data.pkl", pickle.dumps(Order(written)))
-    encoder.write_bytes(pickle.dumps({"model.0.weight": Order(written)}))
-    with pytest.raises(InputError, match=r"wants to call .*Path.*, which was refused"):
-        read_regressor(regressor, 4096)
-    with pytest.raises(InputError, match="could not read it"):
-        read_encoder(encoder)
-    assert not written.exists()
-    pickle.loads(encoder.read_bytes())  # the trap does work
-    assert written.exists()
 
 
 def repack(source: Path, target: Path, name: str, content: bytes) -> Path:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from arniqa_pl.tracking import Journal
@@ -54,3 +56,42 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+
+@contextmanager
+def postgresql(programs: Path | str, *, user: str, password: str | None = None) -> Iterator[str]:
+    """A real PostgreSQL server on 127.0.0.1, with the database postgres.
+
+    Args:
+        programs: folder of initdb and pg_ctl.
+        user: who may do everything.
+        password: that is asked for; None: none is.
+
+    Yields:
+        host:port.
+
+    """
+    account = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+
+    def call(*words: str, given: str | None = None) -> str:
+        done = subprocess.run(
+            [*account, *words], check=True, stdout=subprocess.PIPE, text=True, cwd="/", timeout=60, input=given
+        )
+        return done.stdout.strip()
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder = call("mktemp", "-d")
+    asked = ["-A", "trust"]
+    if password is not None:
+        call("tee", f"{folder}/password", given=password)
+        asked = ["-A", "scram-sha-256", f"--pwfile={folder}/password"]
+    call(f"{programs}/initdb", "-D", f"{folder}/data", "-U", user, *asked)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+    control = f"{programs}/pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log"
+    call(*control, "-o", options, "start")
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        call(*control, "-m", "immediate", "stop")
+        call("rm", "-r", folder)

@@ -4,14 +4,12 @@ ARNIQA_POSTGRESQL=/usr/lib/postgresql/15/bin python -m pytest tests/tracking/tes
 """
 
 import os
-import socket
-import subprocess
 from collections.abc import Iterator
 
 import mlflow
 import pytest
 
-from tests.tracking.servers import Server
+from tests.tracking.servers import Server, postgresql
 from tests.tracking.test_logger import tell
 
 BIN = os.environ.get("ARNIQA_POSTGRESQL")
@@ -19,30 +17,16 @@ pytestmark = pytest.mark.skipif(BIN is None, reason="opt-in: ARNIQA_POSTGRESQL=<
 
 
 @pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
+def database() -> Iterator[str]:
     """The URI of a database on a real server, with a user name and a password in it."""
-    account = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-
-    def call(*words: str) -> str:
-        done = subprocess.run([*account, *words], check=True, stdout=subprocess.PIPE, text=True, cwd="/", timeout=60)
-        return done.stdout.strip()
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    folder = call("mktemp", "-d")
-    call(f"{BIN}/initdb", "-D", f"{folder}/data", "-U", "jane", "-A", "trust")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
-    control = f"{BIN}/pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log"
-    call(*control, "-o", options, "start")
-    yield f"postgresql+psycopg://jane:s3cret@127.0.0.1:{port}/postgres"
-    call(*control, "-m", "immediate", "stop")
-    call("rm", "-r", folder)
+    with postgresql(str(BIN), user="jane") as address:
+        yield f"postgresql+psycopg://jane:s3cret@{address}/postgres"
 
 
 @pytest.mark.parametrize("through_server", [False, True])
-def test_everything_arrives(through_server, postgresql, new_logger, tmp_path):
-    server = Server(tmp_path, backend=postgresql)
-    uri = server.uri if through_server else postgresql
+def test_everything_arrives(through_server, database, new_logger, tmp_path):
+    server = Server(tmp_path, backend=database)
+    uri = server.uri if through_server else database
     try:
         if through_server:
             server.start()

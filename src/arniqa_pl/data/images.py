@@ -86,8 +86,20 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def walk_images(folder: Path, below: Path = Path()) -> Iterator[Path]:
-    """Yield what `list_images` lists, and remember no more than a folder's own files."""
-    for entry in sorted(os.scandir(folder / below), key=lambda entry: entry.name):
+    """Yield what `list_images` lists, and remember no more than a folder's own files.
+
+    Raises:
+        InputError: a folder cannot be listed.
+
+    """
+    try:
+        entries = sorted(os.scandir(folder / below), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(
+            f"Wanted the images in the folder {folder / below}, could not list it: {error.strerror}. Make it readable, "
+            "or move it elsewhere."
+        ) from error
+    for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from walk_images(folder, below / entry.name)
         elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and _is_file_or_lost(entry):

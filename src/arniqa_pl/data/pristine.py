@@ -99,12 +99,11 @@ def find_photos(source: str | Sequence[str]) -> PhotoFiles:
 
 
 def _listed(file: Path) -> list[str]:
-    try:
-        names = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"Wanted a text file with the path of a photograph on each line, {file} is no text."
-        ) from error
+    content = file.read_bytes()
+    if b"\0" in content:
+        raise InputError(f"Wanted a text file with the path of a photograph on each line, {file} is no text.")
+    lines = (line.removesuffix("\r") for line in os.fsdecode(content).split("\n"))  # of names that need not be text
+    names = [line for line in lines if line.strip()]
     missing = [name for name in names if not (file.parent / name).is_file()]
     if missing:
         raise InputError(

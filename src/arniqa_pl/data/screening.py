@@ -1,6 +1,10 @@
 """Which photographs are pristine enough to learn from: every one decoded and measured once, before any training."""
 
+import csv
+import ctypes
+import logging
 import os
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,6 +17,8 @@ from tqdm import tqdm
 from arniqa_pl.data.images import read_image
 from arniqa_pl.data.pristine import PhotoFiles
 from arniqa_pl.errors import InputError
+
+log = logging.getLogger(__name__)
 
 PROBLEMS = ("unreadable", "small", "blurred", "blocky", "flat")
 
@@ -42,7 +48,7 @@ def screen_photos(
 
     """
     paths = [photos.path(index) for index in range(len(photos))]
-    with ProcessPoolExecutor(num_workers) as pool:
+    with ProcessPoolExecutor(num_workers, initializer=_end_with_parent) as pool:
         measured = pool.map(measure_photo, paths, chunksize=8)
         rows = list(tqdm(measured, total=len(paths), desc="Screening", unit="photo"))
     table = pd.DataFrame(rows, columns=["side", "sharpness", "blockiness", "flat", "error"])
@@ -58,6 +64,16 @@ def screen_photos(
     table["problems"] = [" ".join(found.columns[row]) for row in found.to_numpy()]
     table.insert(0, "image", [photos.name(index) for index in range(len(photos))])
     return table
+
+
+def _end_with_parent() -> None:
+    """Have the system end this process when its parent is killed, for whose work it would wait forever; on Linux."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+_PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 
 
 def measure_photo(path: Path) -> tuple[float, float, float, float, str]:
@@ -115,7 +131,7 @@ def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave
         leave_out: the problems for which a photograph is left out, of `PROBLEMS`; any other is only reported.
 
     Returns:
-        How many photographs are in the list.
+        How many photographs are in the list. Those with a line break in their paths cannot be: the log names the first.
 
     Raises:
         InputError: leave_out names another problem; or photographs are unreadable, and are not to be left out.
@@ -125,7 +141,7 @@ def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave
         raise InputError(f"Wanted leave_out to name some of {', '.join(PROBLEMS)}, got {', '.join(sorted(unknown))}.")
     report = report_file(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(report, index=False)
+    table.to_csv(report, index=False, quoting=csv.QUOTE_NONNUMERIC)  # a name may hold a carriage return
     unreadable = table["error"] != ""
     if unreadable.any() and "unreadable" not in leave_out:
         raise InputError(
@@ -135,6 +151,13 @@ def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave
     kept = [index for index, problems in enumerate(table["problems"]) if not set(problems.split()) & set(leave_out)]
     if not kept:
         raise InputError(f"Wanted photographs to learn from, all {len(table)} are left out: see {report}.")
-    lines = [os.path.relpath(photos.path(index), output.parent) for index in kept]
-    output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return len(kept)
+    paths = [os.path.relpath(photos.path(index), output.parent) for index in kept]
+    lines = [path for path in paths if not {"\n", "\r"} & set(path)]
+    if len(lines) < len(paths):
+        broken = next(path for path in paths if {"\n", "\r"} & set(path))
+        log.warning(
+            "Left out, a list of lines cannot hold a line break: %d photographs, the first is %r. Rename them.",
+            *(len(paths) - len(lines), broken),
+        )
+    output.write_bytes(b"".join(os.fsencode(f"{line}\n") for line in lines))
+    return len(lines)

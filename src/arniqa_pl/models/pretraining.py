@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -34,6 +34,9 @@ class Pretraining(LightningModule):
         compile_encoder: through `torch.compile`, which takes minutes at first and pays off on a GPU.
         optimizer: called with the parameters.
         schedule: called with the optimiser, `steps_per_epoch` and `total_steps`; stepped at every iteration.
+        rate_rule: how the optimiser's rate grows with the pairs of a step over all devices: not, in proportion (Goyal
+            et al., 2017), or with the square root (Krizhevsky, 2014). The paper's run is on one device: none.
+        rate_pairs: the pairs of a step for which the optimiser's rate is meant.
 
     """
 
@@ -47,6 +50,8 @@ class Pretraining(LightningModule):
         compile_encoder: bool,
         optimizer: Callable[..., Optimizer],
         schedule: Callable[..., LRScheduler],
+        rate_rule: Literal["none", "linear", "sqrt"] = "none",
+        rate_pairs: int = 16,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -58,6 +63,8 @@ class Pretraining(LightningModule):
         self.compile_encoder = compile_encoder
         self.optimizer = optimizer
         self.schedule = schedule
+        self.rate_rule = rate_rule
+        self.rate_pairs = rate_pairs
 
     def configure_model(self) -> None:
         """Lay the convolutions' weights out as the images are: channels last."""
@@ -123,10 +130,21 @@ class Pretraining(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser and its schedule for the length of this run."""
         optimizer = self.optimizer(self.parameters())
+        for group in optimizer.param_groups:
+            group["lr"] *= self._rate_factor()
         total = int(self.trainer.estimated_stepping_batches)
         epochs = self.trainer.max_epochs or 1
         schedule = self.schedule(optimizer, steps_per_epoch=max(total // epochs, 1), total_steps=total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate_factor(self) -> float:
+        """Return what the rule makes of the pairs that an optimiser step sees, on all devices together."""
+        if self.rate_rule == "none":
+            return 1.0
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        pairs = data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        factor = pairs / self.rate_pairs
+        return factor if self.rate_rule == "linear" else factor**0.5
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the encoder, so that a checkpoint says by itself how to rebuild it."""

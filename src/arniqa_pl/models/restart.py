@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 import time
 import zipfile
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from arniqa_pl.errors import writing
+from arniqa_pl.models.encoder import read_weights
 from arniqa_pl.models.pretraining import NonFiniteLossError
 
 log = logging.getLogger(__name__)
@@ -24,22 +28,36 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints on local disks that survive a crash at any moment, read without unpickling foreign objects."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Path | str, storage_options: Any = None) -> None:
-        """Write beside the file, to the disk, then rename: under its name stands the old one or the new one."""
+        """Write beside the file, to the disk, then rename: under its name stands the old one or the new one.
+
+        Raises:
+            InputError: the disk is full, or cannot be written.
+
+        """
         file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(".unfinished")
-        with unfinished.open("wb") as stream:
-            torch.save(checkpoint, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(file)
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with unfinished.open("wb") as stream:
+                    torch.save(checkpoint, stream)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                unfinished.replace(file)
+            finally:
+                unfinished.unlink(missing_ok=True)  # on a full disk, the journal needs the room
         _sync_folder(file.parent)
 
     def load_checkpoint(
         self, path: Path | str, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read tensors and plain values."""
-        return super().load_checkpoint(path, map_location, weights_only=True)
+        """Read tensors and plain values, whatever else is asked for.
+
+        Raises:
+            InputError: the file is damaged, or holds something else.
+
+        """
+        return read_weights(Path(path))
 
 
 def _sync_folder(folder: Path) -> None:
@@ -55,9 +73,10 @@ class Restart(Checkpoint):
     """Saves `last.ckpt` for a run to continue from; the one before it stays as `previous.ckpt`.
 
     Saves every so many steps or minutes, at the end of each epoch, and when SIGTERM asks the run to leave: always
-    between two steps, so that a run that continues takes the same steps as one that was never interrupted. When the
-    loss is no longer finite, the weights and the optimiser as they were before that step go into `non_finite.ckpt`
-    instead (batch-norm statistics have seen its batch).
+    between two steps, so that a run that continues takes the same steps as one that was never interrupted. Of several
+    ranks it is enough that one is asked: they agree whenever the trainer logs (to ask after each step would have every
+    GPU wait for it), and leave after the same step. When the loss is no longer finite, the weights and the optimiser as
+    they were before that step go into `non_finite.ckpt` instead (batch-norm statistics have seen its batch).
 
     Args:
         folder: of the checkpoints.
@@ -73,10 +92,18 @@ class Restart(Checkpoint):
         self._saved_at = time.monotonic()
         self._saved_step = -1
         self._validates_next = False
+        self._asked = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; of several ranks, hear SIGTERM.
+
+        Lightning's own handler exchanges a message on the spot, which aborts ranks that are in the middle of another
+        one. It puts the handler before it back when the training ends.
+        """
         self._saved_at = time.monotonic()
+        self._asked = False
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, self._hear)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -87,6 +114,9 @@ class Restart(Checkpoint):
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and not self._validates_next and self._due(trainer):
             self._save(trainer)
+        asks = stepped and trainer.world_size > 1 and _logs(trainer)
+        if asks and trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+            trainer._signal_connector.received_sigterm = True  # Lightning ends its loop when this step is logged
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after validation, when the best checkpoint is known."""
@@ -102,11 +132,13 @@ class Restart(Checkpoint):
         elif isinstance(exception, NonFiniteLossError):
             trainer.save_checkpoint(self.folder / NON_FINITE)
 
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+
     def _due(self, trainer: Trainer) -> bool:
-        step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0:
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
             return True
-        if not self.every_n_minutes or step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if not self.every_n_minutes or not _logs(trainer):
             return False
         return trainer.strategy.broadcast(time.monotonic() - self._saved_at >= 60 * self.every_n_minutes)
 
@@ -118,6 +150,10 @@ class Restart(Checkpoint):
             last.replace(self.folder / PREVIOUS)
         trainer.save_checkpoint(last)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+
+def _logs(trainer: Trainer) -> bool:
+    return trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

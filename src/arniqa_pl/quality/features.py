@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from arniqa_pl.data.datasets import ImageCrops
-from arniqa_pl.errors import InputError
+from arniqa_pl.errors import InputError, writing
 from arniqa_pl.models.encoder import Encoder
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ class _Extraction(LightningModule):
 
     def prepare_data(self) -> None:
         """Make the file, on rank 0, and keep other commands off it: the kernel frees the lock if this process dies."""
-        self.lock = self.file.open("ab")
+        with writing(self.file):
+            self.lock = self.file.open("ab")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -109,7 +111,7 @@ class _Extraction(LightningModule):
         rows, crops = batch
         filled = torch.arange(min(self.loader["batch_size"], len(self.images))).clamp(max=len(rows) - 1)
         features = self.encoder.crop_features(crops[filled]).float().cpu().numpy()
-        with self.file.open("r+b") as stream:
+        with writing(self.file), self.file.open("r+b") as stream:
             for row, values in zip(rows.tolist(), features[: len(rows)], strict=True):
                 stream.seek(self.start + row * values.nbytes)
                 stream.write(values.tobytes())
@@ -137,12 +139,16 @@ def _make_room(file: Path, shape: tuple[int, int, int]) -> None:
         found = str(error)
     if file.stat().st_size:
         log.warning("Wanted float32 %s in the feature cache %s, found %s: making it anew", shape, file, found)
-    with file.open("r+b") as stream:
-        stream.truncate(0)
-        write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        row = np.full(shape[1:], np.nan, "<f4").tobytes()
-        for _ in range(shape[0]):
-            stream.write(row)
+    row = np.full(shape[1:], np.nan, "<f4").tobytes()
+    os.truncate(file, 0)
+    try:
+        with writing(file), file.open("r+b") as stream:
+            write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            for _ in range(shape[0]):
+                stream.write(row)
+    except InputError:
+        os.truncate(file, 0)  # nobody can use a part of it, and the disk may be full
+        raise
 
 
 def extract_features(
@@ -177,11 +183,13 @@ def extract_features(
         (N, K, 2·D) float32, memory-mapped and read-only: full-scale features, then half-scale ones.
 
     Raises:
-        InputError: an image cannot be read, or a feature is NaN, infinite or all zeros; the message names the images.
+        InputError: an image cannot be read, or a feature is NaN, infinite or all zeros: the message names the images;
+            or the cache cannot be written.
 
     """
     folder = Path(cache_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     whole = {"fast_dev_run": False, "limit_predict_batches": 1.0}  # a cache of half the rows would be a lie
     runner = trainer(callbacks=[TQDMProgressBar()], logger=False, enable_checkpointing=False, **whole)
     file = folder / f"{_fingerprint(encoder, paths, crop_size, crops, short_side, runner.precision)}.npy"
@@ -216,6 +224,9 @@ def _fingerprint(encoder: Encoder, paths: Sequence[Path], *settings: object) -> 
         state.update(name.encode())
         state.update(value.detach().cpu().contiguous().numpy().tobytes())
     for path in paths:
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise InputError(f"Wanted the image {path}, could not find out its size: {error.strerror}.") from error
         state.update(repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns)).encode())
     return state.hexdigest()[:24]

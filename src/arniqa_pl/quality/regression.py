@@ -1,6 +1,7 @@
 """The second stage: ridge regressions from frozen features to opinion scores (ARNIQA, sections 3.3 and 4.2)."""
 
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arniqa_pl.data.splits import Rows, Split
-from arniqa_pl.errors import InputError
+from arniqa_pl.errors import InputError, writing
 from arniqa_pl.quality.correlation import plcc, srcc
 from arniqa_pl.quality.features import broken_rows
 from arniqa_pl.quality.ridge import Moments, fit_ridge_moments
@@ -237,7 +238,9 @@ def reference_differences(features: Array, references: Array, of_row: Rows, fold
         (N, K, 2·D) float32.
 
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with writing(folder), tempfile.TemporaryFile(dir=folder) as file:
+        # A disk that becomes full behind mapped memory would end the process without a word.
+        os.posix_fallocate(file.fileno(), 0, features.size * np.dtype(np.float32).itemsize)
         differences = np.memmap(file, np.float32, "w+", shape=features.shape)
     for rows in _blocks(np.arange(len(features))):
         differences[rows] = np.abs(references[of_row[rows]] - features[rows])

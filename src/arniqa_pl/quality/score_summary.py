@@ -1,5 +1,6 @@
 """What a table of scores says at a glance."""
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,19 @@ from rich.table import Table
 
 from arniqa_pl.data.sources import reopen
 from arniqa_pl.errors import InputError
-from arniqa_pl.quality.score_table import SUFFIXES
+from arniqa_pl.quality.score_table import SUFFIXES, TEXT_COLUMNS
+
+
+def _read_lines(file: Path) -> pd.DataFrame:
+    """Read JSON lines, in which a path may hold what is no text: pandas' own reader stops there."""
+    with file.open(encoding="utf-8") as stream:
+        frame = pd.DataFrame([json.loads(line) for line in stream], dtype=object)
+    return frame.astype({name: float for name in frame if name not in TEXT_COLUMNS})
+
 
 _READERS: dict[str, Callable[..., Any]] = {
-    ".csv": partial(pd.read_csv, dtype={"error": str}),
-    ".jsonl": partial(pd.read_json, lines=True),
+    ".csv": partial(pd.read_csv, dtype={"path": object, "error": str}, encoding_errors="surrogateescape"),
+    ".jsonl": _read_lines,
     ".parquet": pd.read_parquet,
 }
 _BINS, _BAR = 10, 40
@@ -95,7 +104,8 @@ def write_sheet(frame: pd.DataFrame, file: Path, *, worst: int, column: str | No
 
 
 def _cell(image: Image.Image, caption: str) -> Image.Image:
-    """Return an image of one size, with a caption below."""
+    """Return an image of one size, with a caption below; of a name that is no text, what can be printed."""
+    caption = "".join(each if each.isprintable() else "�" for each in caption)
     cell = Image.new("RGB", (_CELL, _CELL + _CAPTION), "white")
     small = ImageOps.contain(image, (_CELL - 8, _CELL - 8))
     cell.paste(small, ((_CELL - small.width) // 2, (_CELL - small.height) // 2))

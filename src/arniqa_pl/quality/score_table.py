@@ -4,17 +4,20 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-from arniqa_pl.errors import InputError
+from arniqa_pl.errors import InputError, writing
 
 Row = Mapping[str, Any]
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 TEXT_COLUMNS = ("path", "error")
 _BLOCK_ROWS = 10_000
+_ROW_END = "\r\n"
 
 
 class ScoreTable:
@@ -48,8 +51,10 @@ class ScoreTable:
                 each.unlink(missing_ok=True)
         if output.exists() or self.file.exists():
             self._check(about, facts)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        about.write_text(json.dumps(facts, indent=1) + "\n")
+        else:
+            with writing(about):
+                output.parent.mkdir(parents=True, exist_ok=True)
+                about.write_text(json.dumps(facts, indent=1) + "\n")
         self.finished = output.suffix == ".parquet" and output.exists()
 
     def _check(self, about: Path, facts: Mapping[str, Any]) -> None:
@@ -74,11 +79,18 @@ class ScoreTable:
         os.truncate(self.file, whole)
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Write rows behind those that are there, so that they outlive this process."""
-        mode = "a" if self.file.exists() else "w"
-        with self.file.open(mode, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        """Write rows behind those that are there, so that they outlive this process.
+
+        Raises:
+            InputError: the disk is full, or cannot be written.
+
+        """
+        opened = partial(self.file.open, "a", encoding="utf-8", errors="surrogateescape", newline="")
+        with writing(self.file), opened() as stream:
             if self.file.suffix == ".csv":
-                writer = csv.DictWriter(stream, self.columns, lineterminator="\n")
+                # Python before 3.13 quotes a carriage return in a name only where rows end with one.
+                lines = SimpleNamespace(write=lambda line: stream.write(f"{line.removesuffix(_ROW_END)}\n"))
+                writer = csv.DictWriter(lines, self.columns, lineterminator=_ROW_END)
                 if not stream.tell():
                     writer.writeheader()
                 writer.writerows(rows)
@@ -95,7 +107,7 @@ class ScoreTable:
         kinds = [(name, pyarrow.string() if name in TEXT_COLUMNS else pyarrow.float64()) for name in self.columns]
         schema = pyarrow.schema(kinds)
         part = self.output.with_name(f"{self.output.name}.part")
-        with parquet.ParquetWriter(part, schema) as writer:
+        with writing(part), parquet.ParquetWriter(part, schema) as writer:
             rows = map(_as_unicode, self.rows())
             while block := list(islice(rows, _BLOCK_ROWS)):
                 writer.write_table(pyarrow.Table.from_pylist(block, schema))

@@ -10,7 +10,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from arniqa_pl.errors import InputError
+from arniqa_pl.errors import InputError, writing
 
 _FORMAT = "arniqa_pl scorer 2"
 _VERSIONS = ("arniqa_pl", "torch", "torchvision", "pillow")
@@ -60,11 +60,22 @@ def _download(uri: str) -> Path:
 
 
 def write_scorer(file: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors and facts (plain values) into a file, with the versions of what computed them."""
+    """Write tensors and facts (plain values) into a file, with the versions of what computed them, in one move.
+
+    Raises:
+        InputError: the disk is full, or cannot be written.
+
+    """
     versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
     metadata = {"arniqa_pl": json.dumps({"format": _FORMAT, **facts, "versions": versions})}
     contiguous = {name: value.contiguous() for name, value in tensors.items()}
-    safetensors.torch.save_file(contiguous, file, metadata=metadata)
+    unfinished = file.with_suffix(".unfinished")
+    with writing(file):
+        try:
+            unfinished.write_bytes(safetensors.torch.save(contiguous, metadata=metadata))
+            unfinished.replace(file)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def read_scorer(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

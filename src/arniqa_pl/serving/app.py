@@ -1,5 +1,6 @@
 """The web page and its two questions: what is this scorer, and how good is this image."""
 
+import asyncio
 import base64
 import io
 import threading
@@ -31,6 +32,7 @@ def create_app(
     max_images: int,
     max_bytes: int,
     max_pixels: int,
+    max_seconds: float,
     hosts: Sequence[str],
 ) -> FastAPI:
     """Make the application: `/` is the page, `/about` what the scorer is, `POST /score` takes an image's bytes.
@@ -43,6 +45,7 @@ def create_app(
         max_images: in the page at a time, and in the server at a time.
         max_bytes: of an encoded image.
         max_pixels: of a decoded image.
+        max_seconds: that a request may take to arrive; a 408 after them.
         hosts: names that a request may call this server by; "*" for any. Another web site that points its own name
             at this address is refused.
 
@@ -71,24 +74,33 @@ def create_app(
         if not room.acquire(blocking=False):
             raise HTTPException(503, f"{max_images} images are waiting already: send this one again later.")
         try:
-            return await run_in_threadpool(examine, await _body(request, max_bytes))
+            return await run_in_threadpool(examine, await _body(request, max_bytes, max_seconds))
         except intake.TooLargeError as error:
             raise HTTPException(413, str(error)) from error
         except InputError as error:
             raise HTTPException(422, str(error)) from error
+        except TimeoutError as error:
+            raise HTTPException(408, f"Wanted an image within {max_seconds:g} s, got a part of one.") from error
         finally:
             room.release()
 
     return app
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """Read a request's body, and stop when it has become too long, whatever its header said."""
+async def _body(request: Request, most: int, seconds: float) -> bytes:
+    """Read a request's body, and stop when it has become too long, whatever its header said, or takes too long.
+
+    Raises:
+        TooLargeError: it has more bytes.
+        TimeoutError: it takes more seconds.
+
+    """
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            raise intake.TooLargeError(f"Wanted an image of at most {most:,} bytes, got more.")
+    async with asyncio.timeout(seconds):
+        async for part in request.stream():
+            body += part
+            if len(body) > most:
+                raise intake.TooLargeError(f"Wanted an image of at most {most:,} bytes, got more.")
     return bytes(body)
 
 

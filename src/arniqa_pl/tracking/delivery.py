@@ -42,16 +42,23 @@ def connect(tracking_uri: str) -> Any:
     """Return a client of a server or a SQLite file.
 
     Of several processes that find no SQLite file, one creates it and the others wait: MLflow lets them all create it,
-    and leaves a file that nobody can open.
+    and leaves a file that nobody can open. So it does where it is killed meanwhile: the file gets its name when it is
+    whole.
     """
     from mlflow import MlflowClient
 
     if not tracking_uri.startswith("sqlite:///"):
         return MlflowClient(tracking_uri)
-    file = Path(tracking_uri.removeprefix("sqlite:///") + ".lock")
+    file = Path(tracking_uri.removeprefix("sqlite:///"))
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as lock:
+    with Path(f"{file}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            unfinished = Path(f"{file}.unfinished")
+            for left in (unfinished, Path(f"{unfinished}-journal")):
+                left.unlink(missing_ok=True)
+            MlflowClient(f"sqlite:///{unfinished}")
+            unfinished.replace(file)
         return MlflowClient(tracking_uri)
 
 

@@ -1,16 +1,17 @@
 """What a run has to tell, on the disk beside it: the truth, of which a tracking server gets a copy."""
 
+import errno
 import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from arniqa_pl.errors import InputError
+from arniqa_pl.errors import InputError, writing
 
 JOURNAL = "tracking.jsonl"
 
@@ -72,10 +73,18 @@ class Journal:
 
     def start(self, **facts: Any) -> None:
         """Begin anew: with a line that says which run this is."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._sent_file.unlink(missing_ok=True)
         self.file.unlink(missing_ok=True)
         self.add(**facts)
+
+    def begun(self) -> bool:
+        """Return whether there is a journal that says which run it is of: a crash may have left less than that."""
+        try:
+            return "run_name" in self.facts()
+        except InputError:
+            return False
 
     def mend(self) -> None:
         """Cut off the half line that a crash may have left at the end."""
@@ -83,10 +92,18 @@ class Journal:
         os.truncate(self.file, whole)
 
     def add(self, **record: Any) -> None:
-        """Write a record, with the time."""
-        line = json.dumps(record | {"time": int(time.time() * 1000)}) + "\n"
-        with self.file.open("ab", buffering=0) as stream:  # one call of the system: lines of two threads do not mix
-            stream.write(line.encode())
+        """Write a record, with the time, as a whole line or not at all.
+
+        Raises:
+            InputError: the disk is full, or cannot be written.
+
+        """
+        line = (json.dumps(record | {"time": int(time.time() * 1000)}) + "\n").encode()
+        with writing(self.file), self.file.open("ab", buffering=0) as stream:
+            written = stream.write(line)
+            if written != len(line):  # the disk is full, which a second call would say
+                stream.truncate(stream.tell() - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def read(self, position: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the records from a position on, each with the position after it."""
@@ -125,8 +142,11 @@ class Journal:
         return story
 
     def sent(self) -> Sent | None:
-        """Return what was sent, if anything."""
-        return Sent(**json.loads(self._sent_file.read_text())) if self._sent_file.exists() else None
+        """Return what was sent, if anything; of a journal that was cut short, everything is to be sent again."""
+        if not self._sent_file.exists():
+            return None
+        sent = Sent(**json.loads(self._sent_file.read_text()))
+        return sent if sent.position <= self.file.stat().st_size else replace(sent, position=0)
 
     def note(self, sent: Sent) -> None:
         """Keep what was sent."""

@@ -69,7 +69,7 @@ class RunLogger(Logger):
         self._tables: list[str] = []
         if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             return
-        self.resumed = resume and self.journal.file.exists()
+        self.resumed = resume and self.journal.begun()
         if self.resumed:
             self._recall()
         else:

@@ -3,6 +3,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from arniqa_pl.errors import InputError
+
 log = logging.getLogger(__name__)
 
 INTERVAL = 10.0  # s
@@ -29,7 +31,10 @@ class SystemMetrics(threading.Thread):
                 monitor.collect_metrics()
                 measured |= monitor.aggregate_metrics()
                 monitor.clear_metrics()
-            self.log_metrics({f"system/{name}": value for name, value in measured.items()}, self.step)
+            try:
+                self.log_metrics({f"system/{name}": value for name, value in measured.items()}, self.step)
+            except InputError:  # the disk is full, which the run itself will say
+                return
             self.step += 1
 
     def close(self) -> None:
