@@ -28,6 +28,11 @@ def test_equal_projections_give_the_logarithm_of_their_number():
     assert float(nt_xent(ones, ones)) == pytest.approx(math.log(9), abs=1e-6)
 
 
+def test_the_temperature_is_the_papers_unless_told():
+    first, second = views(6, 8)
+    assert torch.equal(nt_xent(first, second), nt_xent(first, second, 0.1))
+
+
 def test_length_does_not_matter_but_order_does():
     first, second = views(6, 8)
     loss = nt_xent(first, second)
