@@ -15,7 +15,7 @@ import pytest
 
 MARK = "ARNIQA_TEST_RUN"
 CACHES = ("__pycache__/", ".pytest_cache/", ".hypothesis/", ".ruff_cache/", ".mypy_cache/")
-PATIENCE = 10  # seconds for what is ending already
+PATIENCE = 5  # seconds for what is ending already
 BEFORE = pytest.StashKey[set[str]]()
 LEFT = pytest.StashKey[list[str]]()
 
