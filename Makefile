@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 RUN    := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults containers audit check docs docs-test dashboard bench clean
+.PHONY: help setup demo test coverage mutants faults containers audit check docs docs-test dashboard bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -31,6 +31,14 @@ demo: $(READY) ## prepare the demo data, pre-train, regress, score: about 6 minu
 
 test: $(READY) ## every test (under 10 minutes on 2 CPU cores)
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+coverage: $(READY) ## every test, and which lines of src none reaches (wants 95 %)
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov
+
+mutants: $(READY) ## change the tested code in small ways: does a test notice? (long: docs/mutation.md)
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 containers: $(READY) ## the Dockerfile followed without a container engine (packages from the internet, 8 GB of disk)
 	$(BIN)/python -m pytest -m containers tests/docker
@@ -60,5 +68,5 @@ bench: $(READY) ## every script in benchmarks/, one claim each
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what the other words made, but not .venv, data or runs
-	rm -rf build dist site .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist site mutants .coverage* .hypothesis .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

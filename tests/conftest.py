@@ -9,11 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from arniqa_pl.demo import write_demo
 from arniqa_pl.models import Encoder
 from tests.replicas import write_replicas
+
+pytest_plugins = ["tests.left_behind"]
+
+# The same examples in every run; none is kept between two, and a busy machine fails no test.
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40)
+settings.load_profile("repeatable")
 
 PHOTOS = Path(__file__).parents[1] / "src" / "arniqa_pl" / "data" / "photos"
 

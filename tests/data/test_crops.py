@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops, with_short_side
+from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops, tensor_crops, with_short_side
 from arniqa_pl.data.images import read_image, to_tensor
 from tests.conftest import PHOTOS
 
@@ -125,3 +127,65 @@ def test_random_crops_of_a_small_image_move_it_over_zeros(numbered):
         assert len(rows) == 40
         seen.add(int(rows[0]))
     assert seen == set(range(5))
+
+
+sides = st.tuples(st.integers(1, 48), st.integers(1, 48))
+sizes = st.integers(1, 32)
+seeds = st.integers(0, 2**32)
+
+
+def noise(width: int, height: int, seed: int) -> Image.Image:
+    """Without black: whatever is 0 in a crop was put around the image."""
+    return Image.fromarray(np.random.default_rng(seed).integers(1, 256, (height, width, 3), np.uint8))
+
+
+def found(crop: torch.Tensor, image: Image.Image) -> set[tuple[int, int]]:
+    """Every (left, top) at which a crop is the window of an image on an endless black ground that it may show."""
+    size, (width, height) = crop.shape[1], image.size
+    ground = np.pad(image, ((size, size), (size, size), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(ground, (size, size), axis=(0, 1))
+    tops, lefts = np.nonzero((windows == crop.numpy()).all((2, 3, 4)))
+    return {(int(left) - size, int(top) - size) for left, top in zip(lefts, tops, strict=True)} & {
+        (left, top)
+        for left in range(min(width - size, 0), max(width - size, 0) + 1)
+        for top in range(min(height - size, 0), max(height - size, 0) + 1)
+    }
+
+
+@given(sides, sizes, seeds)
+def test_every_random_crop_is_a_window_that_shows_as_much_of_the_image_as_fits(sides, size, seed):
+    image = noise(*sides, seed)
+    full, half = random_crops(image, size, torch.Generator().manual_seed(seed))
+    assert found(full, image)
+    assert found(half, half_scale(image))
+
+
+@given(st.tuples(st.integers(8, 48), st.integers(8, 48)), st.integers(4, 32), seeds)
+def test_an_aligned_crop_looks_where_the_first_one_does(sides, size, seed):
+    image = noise(*sides, seed)
+    half = half_scale(image)
+    crops = random_crops(image, size, torch.Generator().manual_seed(seed), half_scale="aligned")
+    ((first, second),) = zip(found(crops[0], image), found(crops[1], half), strict=True)
+    for start, got, length, halved in zip(first, second, image.size, half.size, strict=True):
+        centred = (start + size / 2) * halved / length - size / 2
+        wanted = np.clip(centred, *sorted((0, halved - size)))
+        assert abs(got - wanted) <= 0.5
+
+
+@settings(max_examples=15)
+@given(st.lists(sides, min_size=1, max_size=2), sizes, st.sampled_from([1, 5]), seeds)
+def test_fixed_crops_of_images_are_those_of_tensors(scales, size, count, seed):
+    images = [noise(*sides, seed) for sides in scales]
+    crops = fixed_crops(images, size, count)
+    assert crops.shape == (len(images), count, 3, size, size)
+    for image, wanted in zip(images, crops, strict=True):
+        assert torch.equal(tensor_crops(to_tensor(image)[None], size, count)[0], wanted)
+        assert all(found(crop, image) for crop in wanted)
+
+
+@given(sides, st.integers(1, 40))
+def test_a_resized_image_keeps_its_proportions_to_a_pixel(sides, side):
+    width, height = with_short_side(noise(*sides, 0), side).size
+    assert min(width, height) == side
+    assert 0 <= sides[0] * side / min(sides) - width < 1
+    assert 0 <= sides[1] * side / min(sides) - height < 1

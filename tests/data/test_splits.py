@@ -4,10 +4,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from arniqa_pl.data.databases import Database, csiq, flive, kadid10k, live, uhdiqa
 from arniqa_pl.data.databases.database import tabulate
-from arniqa_pl.data.splits import digest, draw_splits, find_splits, read_splits
+from arniqa_pl.data.splits import Split, digest, draw_splits, find_splits, read_splits
 from arniqa_pl.errors import InputError
 
 
@@ -29,15 +31,20 @@ def test_sizes_are_those_of_the_published_tables(references, sizes):
 
 def test_splits_depend_on_seed_and_number_alone():
     groups = list(range(50))
-    assert digest(draw_splits(groups, 10)) == digest(draw_splits(groups, 10))
+    assert digest(draw_splits(groups)) == digest(draw_splits(groups, 10, 27))
+    assert digest(draw_splits(groups)) == digest(draw_splits([str(group) for group in groups]))
     assert digest(draw_splits(groups, 10)) != digest(draw_splits(groups, 10, seed=28))
     assert digest(draw_splits(groups, 10)[:3]) == digest(draw_splits(groups, 3))
     first, second = draw_splits(groups, 2)
     assert set(first.test) != set(second.test)
 
 
+def test_digests_in_records_of_earlier_runs_stay_comparable():
+    assert digest([Split(*(np.array(rows) for rows in ([0, 1, 2], [3, 4], [5, 6])))]) == "14239479ba4d212b"
+
+
 def test_two_groups_cannot_be_split():
-    with pytest.raises(InputError, match=r"at least 3 groups .* found 2"):
+    with pytest.raises(InputError, match=r"at least 3 groups .* found 2: add images or give a split of your own\.$"):
         draw_splits(["a", "a", "b"])
 
 
@@ -81,10 +88,12 @@ GOOD = {"train": [0, 1, 2], "val": [3, 4], "test": [6, 7]}
     ("sides", "message"),
     [
         ({"test": [6, 12]}, r"row numbers from 0 to 11 on the test side of split 1 .* found 12"),
+        ({"train": [0, 1, 12]}, r"on the train side .* found 12: it belongs to another table\.$"),
         ({"test": [-2, 6]}, r"found -2"),
         ({"test": [6, 6, 7]}, r"each row once on the test side .* found row 6 twice"),
+        ({"test": [6, 7, 7, 8]}, r"found row 7 twice"),
         ({"val": [2, 4]}, r"no row on two sides .* found row 2 in train and val"),
-        ({"test": [5, 7]}, r"no group .* found r1 in val and test"),
+        ({"test": [5, 7]}, r"no group .* found r1 in val and test .* have splits drawn: ridge\.always_draw=true\.$"),
         ({"test": [6, -1]}, r"at least 2 rows on the test side .* found 1"),
         ({"test": [6.0, 7.0]}, r"Wanted integers .*test\.npy, found float64 \(2,\)"),
         ({"test": [[[6, 7]]]}, r"found int64 \(1, 1, 2\)"),
@@ -100,6 +109,10 @@ def test_damaged_published_tables_are_refused_and_never_unpickled(tmp_path):
     save(tmp_path, **GOOD)
     np.save(tmp_path / "test.npy", np.array([print, 7], dtype=object))
     with pytest.raises(InputError, match=r"test\.npy, could not read it: .*allow_pickle"):
+        read_splits(tmp_path, GROUPS)
+    np.savez(tmp_path / "test.npz", [6, 7])
+    (tmp_path / "test.npz").rename(tmp_path / "test.npy")
+    with pytest.raises(InputError, match=r"Wanted integers .*test\.npy, found NpzFile: restore it"):
         read_splits(tmp_path, GROUPS)
     (tmp_path / "test.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(InputError, match=r"test\.npy, could not read it"):
@@ -152,3 +165,39 @@ def test_replicas_bring_their_splits(replicas):
     assert find(flive.read(str(replicas / "FLIVE"))).origin == "official"
     assert find(uhdiqa.read(str(replicas / "UHDIQA"))).origin == "official"
     assert find(kadid10k.read(str(replicas / "KADID10K"))).origin == "drawn"
+
+
+# A group of its own size each: 2 rows at least, so that no side has a single one.
+grouped = st.lists(st.integers(2, 5), min_size=3, max_size=40).map(
+    lambda sizes: [f"g{number}" for number, size in enumerate(sizes) for _ in range(size)]
+)
+
+
+@given(grouped, st.integers(0, 2**32), st.randoms())
+def test_any_drawn_split_holds_every_row_once_and_every_group_on_one_side(groups, seed, random):
+    random.shuffle(groups)
+    names = sorted(set(groups))
+    for split in draw_splits(groups, 3, seed):
+        sides = (split.train, split.val, split.test)
+        assert all((np.diff(side) > 0).all() for side in sides)
+        assert sorted(np.concatenate(sides)) == list(range(len(groups)))
+        of_sides = [{groups[row] for row in side} for side in sides]
+        assert sorted(name for side in of_sides for name in side) == names
+        assert len(of_sides[1]) == max(round(0.1 * len(names)), 1)
+        assert len(of_sides[2]) == max(round(0.2 * len(names)), 1)
+
+
+@given(grouped, st.integers(0, 2**32), st.data())
+def test_a_written_split_is_read_again_and_any_row_that_strays_is_noticed(tmp_path_factory, groups, seed, data):
+    folder = tmp_path_factory.mktemp("splits")
+    (drawn,) = draw_splits(groups, 1, seed)
+    sides = {side: np.random.default_rng(seed).permutation(getattr(drawn, side)) for side in ("train", "val", "test")}
+    save(folder, **{side: [*rows, -1] for side, rows in sides.items()})
+    assert digest(read_splits(folder, groups)) == digest([drawn])
+
+    side = data.draw(st.sampled_from(list(sides)))
+    stray = data.draw(st.integers(-3, len(groups) + 2))
+    assume(stray != -1)  # pads
+    save(folder, **{side: [*sides[side], stray]})
+    with pytest.raises(InputError, match="Wanted"):
+        read_splits(folder, groups)

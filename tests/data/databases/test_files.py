@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from arniqa_pl.data.databases.files import parse_names, read_mat, read_table, respell
 from arniqa_pl.errors import InputError
@@ -68,3 +72,41 @@ def test_a_file_cut_anywhere_is_refused_or_read(tmp_path):
             except InputError:
                 refused += 1
     assert refused > 110
+
+
+# Spaces, line ends and letters whose other case is one letter again, in three alphabets.
+names_like_them = st.text(st.sampled_from("abzABZéÉжЖ09 ._-\n'"), min_size=1, max_size=8).filter(
+    lambda name: name not in (".", "..")
+)
+
+
+@given(st.lists(names_like_them, min_size=1, max_size=4, unique_by=str.casefold), st.data())
+def test_a_name_in_any_letter_case_finds_its_file_and_only_its_own(tmp_path_factory, names, data):
+    root = tmp_path_factory.mktemp("names")
+    folder, *files = names
+    (root / folder).mkdir()
+    for name in files:
+        (root / folder / name).touch()
+    paths = [f"{folder}/{name}" for name in files]
+    flips = st.lists(st.booleans(), min_size=20, max_size=20)
+    scrambled = [
+        "".join(c.swapcase() if flip else c for c, flip in zip(path, data.draw(flips), strict=False)) for path in paths
+    ]
+    assert respell(root, scrambled) == paths
+    assert respell(root, paths) == paths
+    strange = data.draw(names_like_them)
+    assume(strange.casefold() not in {name.casefold() for name in files})
+    assert respell(root, [f"{folder}/{strange}"]) == [f"{folder}/{strange}"]
+
+
+PATTERN = r"i(?P<reference>\d\d)_(?P<level>\d)\.bmp"
+
+
+@given(st.integers(0, 99), st.integers(0, 9), st.booleans(), st.text(" \n0_.ä", min_size=1, max_size=3), st.booleans())
+def test_a_name_gives_its_numbers_and_nothing_may_stand_around_it(reference, level, upper, more, before):
+    name = f"i{reference:02d}_{level}.bmp"
+    name = name.upper() if upper else name
+    parts = parse_names(pd.Series([name]), PATTERN, "i01_1.bmp", Path("t.txt"))
+    assert parts.astype(int).to_dict("records") == [{"reference": reference, "level": level}]
+    with pytest.raises(InputError, match=r"Wanted names like i01_1\.bmp in t\.txt"):
+        parse_names(pd.Series([more + name if before else name + more]), PATTERN, "i01_1.bmp", Path("t.txt"))

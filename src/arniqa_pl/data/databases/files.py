@@ -106,7 +106,7 @@ def parse_names(names: "pd.Series[str]", pattern: str, example: str, file: Path)
         InputError: names the first file that does not fit.
 
     """
-    parts = names.astype(str).str.extract(f"(?i)^{pattern}$")
+    parts = names.astype(str).str.extract(rf"(?i)^{pattern}\Z")  # $ would let a line end follow
     wrong = parts.isna().any(axis=1)
     if wrong.any():
         raise InputError(
