@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+ORDER  ?= 3012924296
 RUN    := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DEFAULT_GOAL := help
@@ -29,8 +30,8 @@ demo: $(READY) ## prepare the demo data, pre-train, regress, score: about 6 minu
 	$(BIN)/python -m arniqa_pl.predict scorer=$(RUN)/kadid10k.safetensors input=data/demo/KADIS700/ref_imgs output=$(RUN)/scores.csv
 	@echo "Look at the run: make dashboard"
 
-test: $(READY) ## every test (under 10 minutes on 2 CPU cores)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: $(READY) ## every test (under 10 minutes on 2 CPU cores), shuffled; another order: make test ORDER=7
+	$(BIN)/python -m pytest -n auto --dist loadfile --randomly-seed=$(ORDER)
 
 coverage: $(READY) ## every test, and which lines of src none reaches (wants 95 %)
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov
