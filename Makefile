@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# The seed that shuffles the tests: fixed, so that a run that fails can be repeated.
 ORDER  ?= 3012924296
 RUN    := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
@@ -34,7 +35,7 @@ test: $(READY) ## every test (under 10 minutes on 2 CPU cores), shuffled; anothe
 	$(BIN)/python -m pytest -n auto --dist loadfile --randomly-seed=$(ORDER)
 
 coverage: $(READY) ## every test, and which lines of src none reaches (wants 95 %)
-	$(BIN)/python -m pytest -n auto --dist loadfile --cov
+	$(BIN)/python -m pytest -n auto --dist loadfile --randomly-seed=$(ORDER) --cov
 
 mutants: $(READY) ## change the tested code in small ways: does a test notice? (long: docs/mutation.md)
 	rm -rf mutants

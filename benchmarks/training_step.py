@@ -102,6 +102,8 @@ def whole_steps(photos: Photos) -> tuple[list[float], list[float]]:
         temperature=0.1,
         joint_forward=False,
         compile_encoder=False,
+        rate_rule="none",
+        rate_pairs=16,
         optimizer=OPTIMIZER,
         schedule=functools.partial(cosine_warm_restarts, first_epochs=1, factor=2, min_lr=1e-6),
     )

@@ -78,6 +78,8 @@ def train(folder: Path, ranks: int) -> dict:
         temperature=0.1,
         joint_forward=False,
         compile_encoder=False,
+        rate_rule="none",
+        rate_pairs=16,
         optimizer=functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, fused=True),
         schedule=functools.partial(cosine_warm_restarts, first_epochs=1, factor=2, min_lr=1e-6),
     ).double()

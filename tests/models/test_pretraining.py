@@ -42,7 +42,9 @@ def make_data(demo_data, **changes) -> PretrainingData:
     return PretrainingData(**settings | changes)
 
 
-def make_model(joint_forward: bool = False, seed: int = 0) -> Pretraining:
+def make_model(
+    joint_forward: bool = False, seed: int = 0, rate_rule: str = "none", rate_pairs: int = 16
+) -> Pretraining:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Pretraining(
@@ -51,6 +53,8 @@ def make_model(joint_forward: bool = False, seed: int = 0) -> Pretraining:
             temperature=0.1,
             joint_forward=joint_forward,
             compile_encoder=False,
+            rate_rule=rate_rule,
+            rate_pairs=rate_pairs,
             optimizer=functools.partial(torch.optim.AdamW, lr=5e-4),
             schedule=functools.partial(one_cycle, warmup=0.1),
         )
@@ -297,8 +301,7 @@ def test_pair_figure_names_the_compositions(demo_data):
 
 @pytest.mark.parametrize(("rule", "rate"), [("none", 5e-4), ("linear", 5e-4 * 8 / 2), ("sqrt", 5e-4 * 2)])
 def test_the_rate_follows_the_pairs_of_an_optimiser_step(demo_data, rule, rate):
-    model = make_model()
-    model.rate_rule, model.rate_pairs = rule, 2
+    model = make_model(rate_rule=rule, rate_pairs=2)
     trainer = lightning.Trainer(
         max_steps=1,
         accelerator="cpu",

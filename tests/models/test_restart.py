@@ -88,6 +88,8 @@ def train(
         temperature=0.1,
         joint_forward=False,
         compile_encoder=False,
+        rate_rule="none",
+        rate_pairs=16,
         optimizer=functools.partial(torch.optim.SGD, lr=rate, momentum=0.9),
         schedule=functools.partial(one_cycle, warmup=0.3),
     )

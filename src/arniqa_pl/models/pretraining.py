@@ -50,8 +50,8 @@ class Pretraining(LightningModule):
         compile_encoder: bool,
         optimizer: Callable[..., Optimizer],
         schedule: Callable[..., LRScheduler],
-        rate_rule: Literal["none", "linear", "sqrt"] = "none",
-        rate_pairs: int = 16,
+        rate_rule: Literal["none", "linear", "sqrt"],
+        rate_pairs: int,
     ) -> None:
         super().__init__()
         self.encoder = encoder

@@ -18,9 +18,8 @@ log = logging.getLogger(__name__)
 PAUSE, LONGEST_PAUSE = 5.0, 60.0  # s between deliveries, and between attempts while the server is away
 RUN_KEY = "run_key"
 _TOGETHER = {"metrics": 1000, "params": 100, "tags": 100}  # of one kind, what MLflow takes in one request
-_TRAINING = {
-    "mlflow.experimentKind": "custom_model_development"
-}  # what the experiment is, for pages that begin with what such runs have
+# What an experiment is, for pages that begin with what such runs have.
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 _REFUSED = (400, 413)  # what the server will never take; everything else may be a matter of time
 
 
