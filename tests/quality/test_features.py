@@ -139,32 +139,33 @@ import sys
 from pathlib import Path
 from tests.quality.test_features import CountingEncoder, extract
 marks, folder, *paths = map(Path, sys.argv[1:])
-extract(CountingEncoder(marks, seconds=2), paths, folder, batch_size=1)
+extract(CountingEncoder(marks, seconds=1), paths, folder, batch_size=1)
 """
 
 
 def test_a_command_goes_on_where_a_killed_one_stopped(encoder, paths, tmp_path, caplog):
-    """The second command waits for the first, which is killed meanwhile: the kernel hands the file over."""
+    """The second command waits for the first, which is killed meanwhile: the kernel hands the file over.
+
+    The first is stopped in its fourth image, so that it still holds the file however slowly the second one starts.
+    """
     marks, folder = tmp_path / "slow marks", tmp_path / "cache"
     first = subprocess.Popen([sys.executable, "-c", _SLOWLY, marks, folder, *paths])
+    while first.poll() is None and not (marks.exists() and len(marks.read_text()) >= 4):
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
 
-    def kill_at(count: int) -> None:
-        while first.poll() is None and (not marks.exists() or len(marks.read_text()) < count):
+    def kill_once_waited_for() -> None:
+        while "Waiting for another command" not in caplog.text:
             time.sleep(0.01)
-        first.send_signal(signal.SIGKILL)
+        first.kill()
 
-    while first.poll() is None and not (marks.exists() and marks.read_text()):
-        time.sleep(0.05)
-    (file,) = folder.iterdir()
-    finished = []
-    killer = threading.Thread(
-        target=lambda: (kill_at(4), first.wait(), finished.append(broken_rows(open_memmap(file))))
-    )
-    killer.start()
-    with caplog.at_level("INFO"):
-        features = extract(encoder, paths, folder)
-    killer.join()
-    assert first.returncode == -signal.SIGKILL
+    threading.Thread(target=kill_once_waited_for, daemon=True).start()
+    try:
+        with caplog.at_level("INFO"):
+            features = extract(encoder, paths, folder)
+    finally:
+        first.kill()
+    assert first.wait() == -signal.SIGKILL
     assert "Waiting for another command" in caplog.text
     assert 3 <= 7 - encoder.computed() <= 4  # the fourth may have been in the works
     assert not len(broken_rows(features))
