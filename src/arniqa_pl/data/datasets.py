@@ -110,10 +110,10 @@ class CropPairs(Dataset[PairBatch]):
         epoch, index = key if isinstance(key, tuple) else (self.own_epoch, key)
         generator = Generator().manual_seed(derive_seed(self.seed, epoch, index))
         first = self._read(index % len(self.photos), generator)
-        second = self._read(int(torch.randint(len(self.photos), (), generator=generator)), generator)
+        partner = int(torch.randint(len(self.photos), (), generator=generator))  # drawn, if only to draw alike
+        second = first if self.partner == "same" else self._read(partner, generator)
         views = [
-            random_crops(image, self.crop_size, generator, self.padding, self.half_scale)
-            for image in (first, first if self.partner == "same" else second)
+            random_crops(image, self.crop_size, generator, self.padding, self.half_scale) for image in (first, second)
         ]
         return PairBatch(torch.stack(views), self.degradation.draw(1, generator), (epoch, index))
 

@@ -43,8 +43,8 @@ _UNIT = 2.0**-16
 def code_jpeg(images: Tensor, quality: Tensor, out: Tensor) -> None:
     """Code and decode.
 
-    On CUDA with TF32 products allowed (`torch.set_float32_matmul_precision("high")`) the transform is rounded
-    more coarsely and the result is libjpeg's but for a few last bits.
+    On CUDA with TF32 products allowed (`torch.set_float32_matmul_precision("high")`) colours and transform are
+    rounded more coarsely and the result is libjpeg's but for a few last bits.
 
     Args:
         images: `(N, 3, H, W)` float32 in [0, 1], any device.
@@ -53,15 +53,15 @@ def code_jpeg(images: Tensor, quality: Tensor, out: Tensor) -> None:
 
     """
     tables = quantisation_tables(quality).to(images.device, non_blocking=True)
-    transform = _integer_transform().to(images.device, non_blocking=True)
+    passes = _passes().to(images.device, non_blocking=True)
     height, width = images.shape[-2:]
     pixels = (images * 255).floor_()
     # Blocks past the border repeat the last pixel, as libjpeg fills its last MCU.
     if height % 16 or width % 16:
         pixels = F.pad(pixels, (0, -width % 16, 0, -height % 16), mode="replicate")
     luma, chroma = _to_ycc(pixels)
-    luma = _quantise(luma[:, None], tables[:, 0], transform)[..., 0, :height, :width]
-    chroma = _quantise(_halve(chroma), tables[:, 1], transform)
+    luma = _quantise(luma[:, None], tables[:, 0], passes)[..., 0, :height, :width]
+    chroma = _quantise(_halve(chroma), tables[:, 1], passes)
     chroma = _double(chroma[..., : (height + 1) // 2, : (width + 1) // 2])[..., :height, :width]
     _to_rgb(luma, chroma, out)
 
@@ -74,29 +74,34 @@ def quantisation_tables(quality: Tensor) -> Tensor:
     return ((base * percent[:, None, None] + 50) / 100).floor().clamp(1, 255)
 
 
-def _weigh(planes: tuple[Tensor, ...], weights: tuple[int, ...], offset: float) -> Tensor:
-    total = planes[0] * (weights[0] * _UNIT)
-    for plane, weight in zip(planes[1:], weights[1:], strict=True):
-        total.add_(plane, alpha=weight * _UNIT)
-    return total.add_(offset).floor_()
-
-
 def _to_ycc(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Bytes `(N, 3, H, W)` to luma `(N, H, W)` and chroma `(N, 2, H, W)`, all centred on 0."""
-    planes = pixels.unbind(1)
-    luma = _weigh(planes, (19595, 38470, 7471), 0.5 - 128)
+    weights, offsets = (each.to(pixels.device, non_blocking=True) for each in _ycc())
+    count, _, height, width = pixels.shape
+    mixed = torch.baddbmm(offsets, weights.expand(count, 3, 3), pixels.flatten(2)).floor_()
+    planes = mixed.view(count, 3, height, width)
+    return planes[:, 0], planes[:, 1:]
+
+
+@functools.cache
+def _ycc() -> tuple[Tensor, Tensor]:
+    weights = torch.tensor(((19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329)))
     # libjpeg rounds chroma with half minus one unit, so that 255.5 cannot come out.
-    blue = _weigh(planes, (-11059, -21709, 32768), 0.5 - _UNIT)
-    red = _weigh(planes, (32768, -27439, -5329), 0.5 - _UNIT)
-    return luma, torch.stack((blue, red), 1)
+    offsets = torch.tensor((0.5 - 128, 0.5 - _UNIT, 0.5 - _UNIT))
+    return weights * _UNIT, offsets[:, None]
 
 
 def _to_rgb(luma: Tensor, chroma: Tensor, out: Tensor) -> None:
     blue, red = chroma.unbind(1)
-    torch.add(luma, _weigh((red,), (91881,), 0.5), out=out[:, 0])
-    torch.add(luma, _weigh((blue, red), (-22554, -46802), 0.5), out=out[:, 1])
-    torch.add(luma, _weigh((blue,), (116130,), 0.5), out=out[:, 2])
-    out.add_(128).clamp_(0, 255).div_(255)
+    luma = luma + 128
+    torch.add(luma, _rounded(red * (91881 * _UNIT)), out=out[:, 0])
+    torch.add(luma, _rounded((blue * (-22554 * _UNIT)).add_(red, alpha=-46802 * _UNIT)), out=out[:, 1])
+    torch.add(luma, _rounded(blue * (116130 * _UNIT)), out=out[:, 2])
+    out.clamp_(0, 255).div_(255)
+
+
+def _rounded(values: Tensor) -> Tensor:
+    return values.add_(0.5).floor_()
 
 
 def _halve(chroma: Tensor) -> Tensor:
@@ -128,13 +133,13 @@ def _alternate(even: float, odd: float, like: Tensor) -> Tensor:
     return row
 
 
-def _quantise(planes: Tensor, table: Tensor, transform: Tensor) -> Tensor:
+def _quantise(planes: Tensor, table: Tensor, passes: Tensor) -> Tensor:
     """Block transform, quantisation and the way back.
 
     Args:
         planes: `(N, C, H, W)` whole numbers centred on 0, sides multiples of 8.
         table: `(N, 64)` quantisation steps.
-        transform: `_integer_transform()` on the device.
+        passes: `_passes()` on the device.
 
     Returns:
         The decoded planes, whole numbers -128..127.
@@ -143,20 +148,22 @@ def _quantise(planes: Tensor, table: Tensor, transform: Tensor) -> Tensor:
     count, channels, height, width = planes.shape
     down, across = height // 8, width // 8
     blocks = planes.reshape(-1, down, 8, across, 8).permute(0, 2, 4, 1, 3).reshape(count * channels, 8, 8, -1)
-    rows = _product(transform, blocks, 11)
-    levels = _product(transform, rows.flatten(2), 15).view(count, channels, 64, -1)
+    rows = _rounded(passes[0] @ blocks)
+    levels = _rounded(passes[1] @ rows.flatten(2)).view(count, channels, 64, -1)
     table = table[:, None, :, None]
     # Coefficients are 8 times T.81's. The factor past 1 sends exact halves away from zero as libjpeg does,
     # not to even.
     levels.mul_((1 + 2.0**-20) / (8 * table)).round_().mul_(table)
-    columns = _product(transform.mT, levels.view(count * channels, 8, -1), 11)
-    pixels = _product(transform.mT, columns.view_as(blocks), 18).clamp_(-128, 127)
+    columns = _rounded(passes[2] @ levels.view(count * channels, 8, -1))
+    pixels = _rounded(passes[3] @ columns.view_as(blocks)).clamp_(-128, 127)
     return pixels.view(-1, 8, 8, down, across).permute(0, 3, 1, 4, 2).reshape(planes.shape)
 
 
-def _product(transform: Tensor, values: Tensor, bits: int) -> Tensor:
-    """One pass of the integer transform, rounded to units of 2^bits."""
-    return torch.matmul(transform * 2.0**-bits, values).add_(0.5).floor_()
+@functools.cache
+def _passes() -> Tensor:
+    """`(4, 8, 8)`: two passes forth and two back, each in the power of two that libjpeg rounds it to."""
+    forth = _integer_transform()
+    return torch.stack((forth * 2.0**-11, forth * 2.0**-15, forth.mT * 2.0**-11, forth.mT * 2.0**-18))
 
 
 @functools.cache
