@@ -23,6 +23,7 @@ from rich.table import Table
 from torch import Tensor
 
 from arniqa_pl.distortions import CATALOG, DegradationModel, distort
+from arniqa_pl.launch import keep_freed_memory
 
 # published system, one core, ms per 224×224 image, mean over the levels; those not named took less than REST
 PUBLISHED = {
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    keep_freed_memory()  # as every command does
 
     devices = [("cpu", 1), ("cpu", 2)] + ([("cuda", 1)] if torch.cuda.is_available() else [])
     table = Table(title=f"ms per {options.side}×{options.side} crop, batch {options.batch}, float32")
