@@ -1,8 +1,9 @@
 import kornia
+import numpy as np
 import pytest
 import torch
 
-from arniqa_pl.distortions import CATALOG, distort
+from arniqa_pl.distortions import CATALOG, color, distort
 
 
 @pytest.mark.parametrize("level", range(1, 6))
@@ -54,6 +55,25 @@ def test_shift_moves_down_and_right_by_the_rounded_amount():
     assert interior.all()
     assert fall.max() <= possible.max() + 0.1
     assert fall.unique().numel() > 5
+
+
+def test_the_edge_map_spans_0_to_1_in_each_image_whatever_its_neighbours(generator):
+    noise = torch.rand(1, 3, 40, 48, generator=generator)
+    images = torch.cat([noise, 0.5 + noise.roll(1, -1) / 50])
+    edges = color._edge_map(images)
+    assert edges.amin((1, 2, 3)).tolist() == [0, 0]
+    assert edges.amax((1, 2, 3)).tolist() == [1, 1]
+    torch.testing.assert_close(edges, torch.cat([color._edge_map(each[None]) for each in images]), atol=1e-5, rtol=0)
+    assert (edges[0] - edges[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(("shift", "margin"), [(0, 0), (3, 5), (3, 3), (8, 2), (8, 0)])
+def test_a_shifted_line_wraps_its_margin_around(shift, margin):
+    """The line with its margins replicated, rolled, and the margins cut off."""
+    line = np.arange(12)
+    want = np.roll(np.pad(line, margin, mode="edge"), shift)[margin : margin + 12]
+    places = color._shifted_places(12, torch.tensor([[shift]]), torch.tensor([[margin]]))
+    assert places.tolist() == [want.tolist()]
 
 
 def test_shift_leaves_an_image_without_edges(generator):

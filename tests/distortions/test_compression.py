@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from arniqa_pl.distortions import compression, wavelet
@@ -99,7 +100,7 @@ def test_tensor_jpeg2000_is_close_to_the_published(golden: dict[str, np.ndarray]
     assert psnr(out, published) - psnr(published, original) >= 3
 
 
-@pytest.mark.parametrize("size", [(224, 224), (97, 130), (33, 47)])
+@pytest.mark.parametrize("size", [(224, 224), (97, 130), (33, 47), (34, 48)])
 @pytest.mark.parametrize("quality", [1, *LEVELS["jpeg"], 50, 75, 95, 100])
 def test_tensor_jpeg_is_libjpeg(quality: int, size: tuple[int, int]) -> None:
     pixels = crops(*size)
@@ -226,14 +227,14 @@ def test_unknown_codec_is_refused(name: str) -> None:
         CODERS[name](noise(1, 32, 32), [24], codec="webp")
 
 
-def test_quantisation_tables() -> None:
-    worst, low, middle, high, best = quantisation_tables(torch.tensor([1.0, 4.0, 50.0, 75.0, 100.0]))
-    assert worst.unique().tolist() == [255]
-    assert low[0, :4].tolist() == [200, 138, 125, 200]
-    assert middle[:, 0].tolist() == [16, 17]
-    assert middle[:, 63].tolist() == [99, 99]
-    assert high[0, :4].tolist() == [8, 6, 5, 8]
-    assert best.unique().tolist() == [1]
+def test_quantisation_tables_are_those_in_libjpegs_files() -> None:
+    found = quantisation_tables(torch.arange(1, 101))
+    for quality, tables in enumerate(found.tolist(), start=1):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(file, format="JPEG", quality=quality)
+        with Image.open(file) as image:
+            assert isinstance(image, JpegImageFile)
+            assert dict(enumerate(tables)) == image.quantization
 
 
 def test_integer_transform_is_the_cosine_transform() -> None:
@@ -272,6 +273,16 @@ def test_wavelet_against_the_standard(height: int, width: int, levels: int) -> N
     coefficients = wavelet.forward(images, levels)
     np.testing.assert_array_equal(coefficients.numpy(), expected)
     assert torch.equal(wavelet.inverse(coefficients, levels), images)
+    assert torch.equal(wavelet.forward(images[0, 0], levels), coefficients[0, 0])
+    assert torch.equal(wavelet.inverse(coefficients[0, 0], levels), images[0, 0])
+
+
+@pytest.mark.parametrize(("height", "width"), [(33, 70), (131, 64)])
+def test_bands_share_the_picture_among_them(height: int, width: int) -> None:
+    owners = np.zeros((height, width), dtype=int)
+    for band in wavelet.bands(height, width, 4):
+        owners[band.top : band.bottom, band.left : band.right] += 1
+    assert (owners == 1).all()
 
 
 def test_band_norms_are_those_of_what_a_coefficient_paints() -> None:

@@ -23,8 +23,10 @@ def drawn() -> Composition:
     return DegradationModel(pristine_prob=0).draw(DRAWS, _seeded(3))
 
 
-def test_lengths_are_uniform(drawn):
-    lengths = Counter(len(chain) for chain in drawn)
+@pytest.mark.parametrize("pristine", [0, 0.5])
+def test_lengths_are_uniform(pristine):
+    composition = DegradationModel(pristine_prob=pristine).draw(DRAWS, _seeded(3))
+    lengths = Counter(len(chain) for chain in composition if chain)
     assert sorted(lengths) == [1, 2, 3, 4]
     assert chisquare(list(lengths.values())).pvalue > IMPROBABLE
 
@@ -81,6 +83,13 @@ def test_a_draw_of_n_is_n_draws_of_one():
     model, one_by_one = DegradationModel(), _seeded(9)
     single = Composition.concatenate(model.draw(1, one_by_one) for _ in range(40))
     assert model.draw(40, _seeded(9)) == single
+
+
+def test_a_seed_draws_what_it_always_drew():
+    """A run that is repeated with another release trains on the same degradations."""
+    first, second = DegradationModel().draw(2, _seeded(0))
+    assert first == [("brighten", 2), ("pixelate", 1)]
+    assert second == [("brighten", 2), ("gaussian_blur", 1), ("color_shift", 1), ("non_linear_contrast_change", 3)]
 
 
 def test_a_single_draw_is_cheap():
@@ -236,6 +245,8 @@ def test_apply_refuses_another_number_of_chains_and_wrong_images(crops):
         DegradationModel().apply(crops, Composition([[]] * 4))
     with pytest.raises(InputError, match=r"\(N, …, 3, H, W\), got \(3, 80, 64\)"):
         DegradationModel().apply(crops[0], Composition([[]] * 3))
+    with pytest.raises(InputError, match="at least 32×32 px, got 31×64"):
+        DegradationModel().apply(crops[None, ..., :31, :], Composition([[]]))
 
 
 def test_the_codec_reaches_the_codecs(crops, monkeypatch):
@@ -250,6 +261,13 @@ def test_the_codec_reaches_the_codecs(crops, monkeypatch):
     )
     DegradationModel(codec="exact").apply(crops[:2], Composition([[("jpeg", 1)], [("jpeg", 5)]]))
     assert seen == [("exact", [43, 4])]
+
+
+def test_a_step_works_where_its_images_are(crops):
+    """On a device without memory a list of rows made elsewhere is an error."""
+    images = crops.to("meta")
+    DegradationModel()._apply_step(images, [(0, "darken", 1), (4, "darken", 5)], 1, torch.Generator())
+    assert images.is_meta
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -120,6 +120,17 @@ def test_a_higher_level_lies_further_away(name, crop, generator):
 
 
 @every
+def test_works_where_its_images_are_and_reads_nothing_back(name, crops):
+    """On a device without memory both a tensor made elsewhere and a value that the host reads are errors."""
+    row = CATALOG[name]
+    values = torch.tensor(row.levels, dtype=torch.float64)
+    for pinned in ({}, {"angle": 30.0})[: 1 + ("angle" in row.pins)]:
+        distorted = row.function(crops.to("meta"), values, None, **pinned)
+        assert distorted.is_meta
+        assert distorted.shape == crops.shape
+
+
+@every
 def test_no_gradient_flows(name, crops):
     assert not distort(crops.requires_grad_(), name, LEVELS).requires_grad
 
