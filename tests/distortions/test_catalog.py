@@ -55,7 +55,7 @@ def test_refuses_wrong_levels(level, crops):
 
 
 def test_refuses_unknown_names_and_lists_the_known(crops):
-    with pytest.raises(InputError, match=r"got 'gausian_blur'.*gaussian_blur.*non_linear_contrast_change"):
+    with pytest.raises(InputError, match=r"got 'gausian_blur'.*gaussian_blur, lens_blur, .*non_linear_contrast_change"):
         distort(crops, "gausian_blur", 1)
 
 
