@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from arniqa_pl.distortions import CATALOG, GROUPS, distort
+from arniqa_pl.distortions.catalog import generator_for
 from arniqa_pl.errors import InputError
 from tests.distortions.conftest import PUBLISHED
 
@@ -24,6 +25,18 @@ def test_rows_know_their_name_and_five_levels():
         assert len(set(row.levels)) == 5
 
 
+def test_a_function_gets_the_value_of_each_level_in_full_precision(crops):
+    seen = []
+
+    def recorded(images, value, generator):
+        seen.extend(value.tolist())
+        return images
+
+    row = CATALOG["pixelate"]
+    row._replace(function=recorded).apply(crops, [5, 4, 3, 2, 1], torch.Generator())
+    assert seen == list(row.levels)[::-1]
+
+
 def test_the_table_cannot_be_changed():
     with pytest.raises(TypeError):
         CATALOG["new"] = CATALOG["jpeg"]  # type: ignore[index]
@@ -42,7 +55,7 @@ def test_refuses_wrong_levels(level, crops):
 
 
 def test_refuses_unknown_names_and_lists_the_known(crops):
-    with pytest.raises(InputError, match=r"got 'gausian_blur'.*gaussian_blur.*non_linear_contrast_change"):
+    with pytest.raises(InputError, match=r"got 'gausian_blur'.*gaussian_blur, lens_blur, .*non_linear_contrast_change"):
         distort(crops, "gausian_blur", 1)
 
 
@@ -56,6 +69,11 @@ def test_refuses_keywords_a_distortion_does_not_take(crops):
 def test_refuses_what_is_no_tensor():
     with pytest.raises(InputError, match="got ndarray"):
         distort(np.zeros((1, 3, 64, 64), np.float32), "darken", 1)
+
+
+def test_refuses_a_generator_on_another_device(crops):
+    with pytest.raises(InputError, match="a generator on meta, where the images are, got cpu"):
+        generator_for(crops.to("meta"), torch.Generator())
 
 
 def test_the_two_ends_of_the_range_are_allowed():

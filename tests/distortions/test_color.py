@@ -1,8 +1,10 @@
 import kornia
+import numpy as np
 import pytest
 import torch
 
-from arniqa_pl.distortions import CATALOG, distort
+from arniqa_pl.distortions import CATALOG, color, distort, kernels
+from tests.distortions import oracles
 
 
 @pytest.mark.parametrize("level", range(1, 6))
@@ -54,6 +56,23 @@ def test_shift_moves_down_and_right_by_the_rounded_amount():
     assert interior.all()
     assert fall.max() <= possible.max() + 0.1
     assert fall.unique().numel() > 5
+
+
+def test_edge_maps_are_the_blurred_gradients_rescaled_without_a_pixel_of_each_row(generator):
+    noise = torch.rand(1, 3, 33, 40, generator=generator)
+    images = torch.cat([noise, 0.5 + noise.flip(-1) / 50])
+    edges = color._edge_map(images)
+    for image, found in zip(images.numpy(), edges.numpy(), strict=True):
+        np.testing.assert_allclose(found[0], oracles.edges(image, kernels.gaussian(4.0).numpy()), atol=1e-4)
+
+
+@pytest.mark.parametrize(("shift", "margin"), [(0, 0), (3, 5), (3, 3), (8, 2), (8, 0)])
+def test_a_shifted_line_wraps_its_margin_around(shift, margin):
+    """The line with its margins replicated, rolled, and the margins cut off."""
+    line = np.arange(12)
+    want = np.roll(np.pad(line, margin, mode="edge"), shift)[margin : margin + 12]
+    places = color._shifted_places(12, torch.tensor([[shift]]), torch.tensor([[margin]]))
+    assert places.tolist() == [want.tolist()]
 
 
 def test_shift_leaves_an_image_without_edges(generator):

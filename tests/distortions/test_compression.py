@@ -12,12 +12,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from arniqa_pl.distortions import compression, wavelet
 from arniqa_pl.distortions.compression import CODECS, jpeg, jpeg2000
-from arniqa_pl.distortions.jpeg import _integer_transform, quantisation_tables
-from arniqa_pl.distortions.jpeg2000 import _classify, _layout, code_jpeg2000, packet_budget, resolutions
+from arniqa_pl.distortions.jpeg import _integer_transform, _to_rgb, quantisation_tables
+from arniqa_pl.distortions.jpeg2000 import (
+    _choose_passes,
+    _classify,
+    _entropy,
+    _layout,
+    code_jpeg2000,
+    packet_budget,
+    resolutions,
+)
 from arniqa_pl.errors import InputError
 
 PHOTOS = tuple(sorted((Path(compression.__file__).parents[1] / "data" / "photos").glob("*.jpg")))
@@ -99,7 +108,7 @@ def test_tensor_jpeg2000_is_close_to_the_published(golden: dict[str, np.ndarray]
     assert psnr(out, published) - psnr(published, original) >= 3
 
 
-@pytest.mark.parametrize("size", [(224, 224), (97, 130), (33, 47)])
+@pytest.mark.parametrize("size", [(224, 224), (97, 130), (33, 47), (34, 48), (48, 34)])
 @pytest.mark.parametrize("quality", [1, *LEVELS["jpeg"], 50, 75, 95, 100])
 def test_tensor_jpeg_is_libjpeg(quality: int, size: tuple[int, int]) -> None:
     pixels = crops(*size)
@@ -140,6 +149,12 @@ def test_estimated_bytes_are_those_of_openjpeg(ratio: int) -> None:
     share = (bits.numpy() / 8 + 192 + 2 * packets) / np.array(pillow(pixels, "jpeg2000", ratio)[1])
     assert abs(share.mean() - 1) <= 0.05
     assert 1 / 1.15 <= share.min() <= share.max() <= 1.15
+
+
+def test_resolutions_are_as_many_as_a_side_can_be_halved_and_eight_at_most() -> None:
+    sides = (32, 63, 64, 127, 128, 255, 256, 1024)
+    assert [resolutions(side, 2000) for side in sides] == [resolutions(2000, side) for side in sides]
+    assert [resolutions(side, 2000) for side in sides] == [6, 6, 7, 7, 8, 8, 8, 8]
 
 
 def test_jpeg2000_at_ratio_1_is_lossless() -> None:
@@ -226,14 +241,25 @@ def test_unknown_codec_is_refused(name: str) -> None:
         CODERS[name](noise(1, 32, 32), [24], codec="webp")
 
 
-def test_quantisation_tables() -> None:
-    worst, low, middle, high, best = quantisation_tables(torch.tensor([1.0, 4.0, 50.0, 75.0, 100.0]))
-    assert worst.unique().tolist() == [255]
-    assert low[0, :4].tolist() == [200, 138, 125, 200]
-    assert middle[:, 0].tolist() == [16, 17]
-    assert middle[:, 63].tolist() == [99, 99]
-    assert high[0, :4].tolist() == [8, 6, 5, 8]
-    assert best.unique().tolist() == [1]
+def test_quantisation_tables_are_those_in_libjpegs_files() -> None:
+    found = quantisation_tables(torch.arange(1, 101))
+    for quality, tables in enumerate(found.tolist(), start=1):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(file, format="JPEG", quality=quality)
+        with Image.open(file) as image:
+            assert isinstance(image, JpegImageFile)
+            assert dict(enumerate(tables)) == image.quantization
+
+
+def test_colours_come_back_by_libjpegs_whole_numbers() -> None:
+    """At every pair of chroma values, with the weights of JFIF in units of 2^-16 and rounding by a shift."""
+    blue, red = np.mgrid[-128:128, -128:128]
+    weight = {each: round(each * 2**16) for each in (1.402, 0.34414, 0.71414, 1.772)}
+    shares = (weight[1.402] * red, -weight[0.34414] * blue - weight[0.71414] * red, weight[1.772] * blue)
+    expected = np.stack([(128 + ((share + 2**15) >> 16)).clip(0, 255) for share in shares])
+    out = torch.empty(1, 3, 256, 256)
+    _to_rgb(torch.zeros(1, 256, 256), torch.from_numpy(np.stack([blue, red])[None]).float(), out)
+    np.testing.assert_array_equal((out[0] * 255).round().numpy(), expected)
 
 
 def test_integer_transform_is_the_cosine_transform() -> None:
@@ -272,6 +298,16 @@ def test_wavelet_against_the_standard(height: int, width: int, levels: int) -> N
     coefficients = wavelet.forward(images, levels)
     np.testing.assert_array_equal(coefficients.numpy(), expected)
     assert torch.equal(wavelet.inverse(coefficients, levels), images)
+    assert torch.equal(wavelet.forward(images[0, 0], levels), coefficients[0, 0])
+    assert torch.equal(wavelet.inverse(coefficients[0, 0], levels), images[0, 0])
+
+
+@pytest.mark.parametrize(("height", "width"), [(33, 70), (131, 64)])
+def test_bands_share_the_picture_among_them(height: int, width: int) -> None:
+    owners = np.zeros((height, width), dtype=int)
+    for band in wavelet.bands(height, width, 4):
+        owners[band.top : band.bottom, band.left : band.right] += 1
+    assert (owners == 1).all()
 
 
 def test_band_norms_are_those_of_what_a_coefficient_paints() -> None:
@@ -313,6 +349,18 @@ def test_coefficients_are_counted_by_their_neighbourhood() -> None:
             ) * 144 + counter
     found = _classify(coefficients, _layout(70, 140, torch.device("cpu")))
     np.testing.assert_array_equal(found.view(2, 3, 70, 140).numpy(), expected)
+
+
+def test_an_ideal_coder_spends_minus_the_logarithm_of_each_share() -> None:
+    hits, visits = torch.tensor([[0.0, 0, 1, 1, 3], [0, 1, 1, 2, 7]])
+    expected = [0, 0, 0, 2, 3 * math.log2(7 / 3) + 4 * math.log2(7 / 4)]
+    torch.testing.assert_close(_entropy(hits, visits), torch.tensor(expected))
+
+
+@pytest.mark.parametrize(("budget", "passes"), [(0, [1, 0]), (15, [1, 0]), (20, [1, 1])])
+def test_a_budget_goes_to_the_steepest_block_first_and_always_to_that(budget: int, passes: list[int]) -> None:
+    bits, gain = torch.tensor([[[0.0, 10], [0, 10]]]), torch.tensor([[[0.0, 100], [0, 60]]])
+    assert _choose_passes(bits, gain, torch.tensor([float(budget)])).flatten().tolist() == passes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

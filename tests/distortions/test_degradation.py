@@ -8,6 +8,7 @@ from scipy.stats import chisquare
 
 from arniqa_pl.distortions import CATALOG, GROUPS, Composition, DegradationModel, distort
 from arniqa_pl.errors import InputError
+from tests.distortions.conftest import OneDevice
 
 DRAWS = 20_000
 IMPROBABLE = 1e-4
@@ -22,8 +23,10 @@ def drawn() -> Composition:
     return DegradationModel(pristine_prob=0).draw(DRAWS, _seeded(3))
 
 
-def test_lengths_are_uniform(drawn):
-    lengths = Counter(len(chain) for chain in drawn)
+@pytest.mark.parametrize("pristine", [0, 0.5])
+def test_lengths_are_uniform(pristine):
+    composition = DegradationModel(pristine_prob=pristine).draw(DRAWS, _seeded(3))
+    lengths = Counter(len(chain) for chain in composition if chain)
     assert sorted(lengths) == [1, 2, 3, 4]
     assert chisquare(list(lengths.values())).pvalue > IMPROBABLE
 
@@ -82,6 +85,13 @@ def test_a_draw_of_n_is_n_draws_of_one():
     assert model.draw(40, _seeded(9)) == single
 
 
+def test_a_seed_draws_what_it_always_drew():
+    """A run that is repeated with another release trains on the same degradations."""
+    first, second = DegradationModel().draw(2, _seeded(0))
+    assert first == [("brighten", 2), ("pixelate", 1)]
+    assert second == [("brighten", 2), ("gaussian_blur", 1), ("color_shift", 1), ("non_linear_contrast_change", 3)]
+
+
 def test_drawing_leaves_the_global_random_state_alone():
     before = torch.get_rng_state()
     assert DegradationModel().draw(10) == DegradationModel().draw(10, _seeded(0))
@@ -96,7 +106,7 @@ def test_drawing_leaves_the_global_random_state_alone():
         ({"num_levels": 6}, r"num_levels in 1\.\.5, got 6"),
         ({"num_levels": 0}, r"num_levels in 1\.\.5, got 0"),
         ({"pristine_prob": 1.2}, r"pristine_prob in 0\.\.1, got 1\.2"),
-        ({"codec": "jpg"}, r"codec .*exact.*, got 'jpg'"),
+        ({"codec": "jpg"}, "codec out of auto, tensor, exact, got 'jpg'"),
     ],
 )
 def test_refuses_wrong_settings(setting, message):
@@ -221,6 +231,8 @@ def test_apply_refuses_another_number_of_chains_and_wrong_images(crops):
         DegradationModel().apply(crops, Composition([[]] * 4))
     with pytest.raises(InputError, match=r"\(N, …, 3, H, W\), got \(3, 80, 64\)"):
         DegradationModel().apply(crops[0], Composition([[]] * 3))
+    with pytest.raises(InputError, match="at least 32×32 px, got 31×64"):
+        DegradationModel().apply(crops[None, ..., :31, :], Composition([[]]))
 
 
 def test_the_codec_reaches_the_codecs(crops, monkeypatch):
@@ -235,6 +247,13 @@ def test_the_codec_reaches_the_codecs(crops, monkeypatch):
     )
     DegradationModel(codec="exact").apply(crops[:2], Composition([[("jpeg", 1)], [("jpeg", 5)]]))
     assert seen == [("exact", [43, 4])]
+
+
+def test_a_step_works_where_its_images_are(crops):
+    images = crops.to("meta")
+    with OneDevice():
+        DegradationModel()._apply_step(images, [(0, "darken", 1), (4, "darken", 5)], 1, torch.Generator())
+    assert images.is_meta
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

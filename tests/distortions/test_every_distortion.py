@@ -5,6 +5,7 @@ import torch
 
 from arniqa_pl.distortions import CATALOG, distort
 from arniqa_pl.errors import InputError
+from tests.distortions.conftest import OneDevice
 
 NAMES = list(CATALOG)
 RANDOM = [row.name for row in CATALOG.values() if row.random]
@@ -120,6 +121,18 @@ def test_a_higher_level_lies_further_away(name, crop, generator):
 
 
 @every
+def test_works_where_its_images_are_and_reads_nothing_back(name, crops):
+    """On a device without memory a value that the host reads is an error."""
+    row = CATALOG[name]
+    values = torch.tensor(row.levels, dtype=torch.float64)
+    for pinned in ({}, {"angle": 30.0})[: 1 + ("angle" in row.pins)]:
+        with OneDevice():
+            distorted = row.function(crops.to("meta"), values, None, **pinned)
+        assert distorted.is_meta
+        assert distorted.shape == crops.shape
+
+
+@every
 def test_no_gradient_flows(name, crops):
     assert not distort(crops.requires_grad_(), name, LEVELS).requires_grad
 
@@ -132,9 +145,9 @@ def test_an_empty_batch_stays_empty(name, crops):
 @every
 def test_refuses_wrong_images_with_a_readable_error(name):
     for images, wanted in (
-        (torch.zeros(3, 64, 64), "(N, 3, H, W)"),
-        (torch.zeros(2, 1, 64, 64), "(N, 3, H, W)"),
-        (torch.zeros(2, 2, 3, 64, 64), "(N, 3, H, W)"),
+        (torch.zeros(3, 64, 64), "images (N, 3, H, W), got ("),
+        (torch.zeros(2, 1, 64, 64), "images (N, 3, H, W), got ("),
+        (torch.zeros(2, 2, 3, 64, 64), "images (N, 3, H, W), got ("),
         (torch.zeros(2, 3, 64, 64, dtype=torch.uint8), "floating"),
         (torch.zeros(2, 3, 31, 64), "at least 32"),
         (torch.full((2, 3, 64, 64), 255.0), "[0, 1]"),

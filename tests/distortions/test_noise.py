@@ -27,9 +27,10 @@ def test_multiplicative_noise_grows_with_the_value(generator):
 def test_white_noise_of_colour_components_mixes_into_rgb(generator):
     """R = Y + 1.403 Cr, B = Y + 1.773 Cb, G = Y - 0.714 Cr - 0.344 Cb, each with the same variance."""
     noise = distort(_gray(0.5), "white_noise_color_component", LEVELS, generator) - 0.5
-    gain = torch.tensor([1 + 1.403**2, 1 + 0.714**2 + 0.344**2, 1 + 1.773**2])
-    want = torch.tensor(CATALOG["white_noise_color_component"].levels)[:, None] * gain
-    torch.testing.assert_close(noise.var((2, 3)), want, rtol=0.04, atol=0)
+    gain = torch.tensor([[1, 0, 1.403], [1, -0.344, -0.714], [1, 1.773, 0]])
+    for image, variance in zip(noise, CATALOG["white_noise_color_component"].levels, strict=True):
+        found = image.flatten(1).cov() / variance
+        torch.testing.assert_close(found, gain @ gain.T, rtol=0.04, atol=0.04)
 
 
 @pytest.mark.parametrize("level", range(1, 6))
@@ -43,3 +44,16 @@ def test_impulse_noise_sets_as_many_values_as_it_should(level, generator):
         repeats = count**2 / (2 * 76800)
         assert count - 3 * repeats - 8 <= ones + zeros <= count
         assert abs(ones - count / 2) <= 2 * repeats + 8
+
+
+def test_impulse_noise_of_a_mixed_batch_sets_the_places_it_drew():
+    """One image and one place at a time: the first half of an image's own places to 1, then the rest to 0."""
+    images, seed = torch.full((5, 3, 32, 40), 0.5), torch.Generator().manual_seed(2)
+    counts = [int(level * 3 * 32 * 40) for level in CATALOG["impulse_noise"].levels]
+    places = torch.randint(3 * 32 * 40, (5, max(counts)), generator=seed)
+    want = images.flatten(1).clone()
+    for image, drawn, count in zip(want, places.tolist(), counts, strict=True):
+        for number, place in enumerate(drawn[:count]):
+            image[place] = float(number < count // 2)
+    got = distort(images, "impulse_noise", LEVELS, torch.Generator().manual_seed(2))
+    assert torch.equal(got.flatten(1), want)

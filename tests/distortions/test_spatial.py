@@ -8,9 +8,11 @@ from tests.distortions import oracles
 
 @pytest.mark.parametrize("level", range(1, 6))
 def test_quantization_is_the_index_of_the_bin(level, crops):
-    want = oracles.quantized(crops[0, :, :40, :40].numpy(), CATALOG["quantization"].levels[level - 1])
-    got = distort(crops[:1, :, :40, :40], "quantization", level)
-    np.testing.assert_allclose(got[0].numpy(), want, atol=1e-6)
+    images = torch.cat([crops[:1, :, :32, :32], 0.4 + crops[1:2, :, :32, :32] / 2])  # the second has no dark bins
+    got = distort(images, "quantization", level)
+    for image, indices in zip(images.numpy(), got.numpy(), strict=True):
+        want = oracles.quantized(image, CATALOG["quantization"].levels[level - 1])
+        np.testing.assert_allclose(indices, want, atol=1e-6)
 
 
 @pytest.mark.parametrize("level", range(1, 6))
@@ -92,6 +94,22 @@ def test_one_round_of_jitter_displaces_by_its_level(monkeypatch):
     spread = moved[..., 8:-8, 8:-8].flatten(1).std(1).reshape(2, 5)
     want = torch.tensor(CATALOG["jitter"].levels)
     torch.testing.assert_close(spread, want.expand(2, 5), rtol=0.03, atol=0)
+
+
+def test_one_round_of_jitter_reads_where_its_draws_say(monkeypatch):
+    """Ramps across and down tell the place that each pixel was read from; both axes, sides and signs differ."""
+    monkeypatch.setattr(spatial, "JITTER_ROUNDS", 1)
+    height, width = 33, 40
+    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    images = torch.stack([x, y, torch.zeros_like(x)]).expand(2, -1, -1, -1) / 64
+    draws = torch.randn(2, 2, height, width, generator=torch.Generator().manual_seed(7))
+    draws *= torch.tensor(CATALOG["jitter"].levels[3:])[:, None, None, None]
+    (across, down), extremes = draws.unbind(1), draws[:, 0].flatten(1).aminmax(dim=1)
+    drift = (extremes.max.ceil() - (-extremes.min).ceil())[:, None, None]
+    assert drift.any()
+    moved = distort(images, "jitter", [4, 5], torch.Generator().manual_seed(7)) * 64
+    torch.testing.assert_close(moved[:, 0], (x + across + drift).clamp(0, width - 1), atol=1e-3, rtol=0)
+    torch.testing.assert_close(moved[:, 1], (y + down - drift).clamp(0, height - 1), atol=1e-3, rtol=0)
 
 
 def test_a_round_of_jitter_moves_the_picture_by_the_difference_of_its_extremes(monkeypatch):

@@ -69,8 +69,19 @@ def _rank(rank: int, ranks: int, folder: str) -> None:
             dist.all_reduce(value)
             value /= ranks
         torch.save((loss, gradient), f"{folder}/{rank}.pt")
+        _rows_of_another_group_are_no_negatives(first[mine], second[mine])
     finally:
         dist.destroy_process_group()
+
+
+def _rows_of_another_group_are_no_negatives(first: torch.Tensor, second: torch.Tensor) -> None:
+    """A group of this process alone, beside the default one: loss and gradient are those of its own rows."""
+    alone = dist.new_group([dist.get_rank()], use_local_synchronization=True)
+    results = []
+    for group in (alone, None):
+        loss = nt_xent(first, second, 0.2, group)
+        results.append((loss, *torch.autograd.grad(loss, (first, second))))
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -104,7 +104,6 @@ class DegradationModel:
         if codec not in CODECS:
             raise InputError(f"Wanted a codec out of {', '.join(CODECS)}, got {codec!r}.")
         self.max_distortions = max_distortions
-        self.num_levels = num_levels
         self.pristine_prob = pristine_prob
         self.codec = codec
         weights = np.exp(-(np.arange(num_levels) ** 2) / (2 * LEVEL_DEVIATION**2))

@@ -61,15 +61,18 @@ def code_jpeg(images: Tensor, quality: Tensor, out: Tensor) -> None:
         pixels = F.pad(pixels, (0, -width % 16, 0, -height % 16), mode="replicate")
     luma, chroma = _to_ycc(pixels)
     luma = _quantise(luma[:, None], tables[:, 0], passes)[..., 0, :height, :width]
-    chroma = _quantise(_halve(chroma), tables[:, 1], passes)
-    chroma = _double(chroma[..., : (height + 1) // 2, : (width + 1) // 2])[..., :height, :width]
+    chroma, rows = _halve(chroma), (height + 1) // 2
+    # Past the border libjpeg repeats the last row of means, which of an even height is not that of the last row.
+    chroma[..., rows:, :] = chroma[..., rows - 1 : rows, :]
+    chroma = _quantise(chroma, tables[:, 1], passes)
+    chroma = _double(chroma[..., :rows, : (width + 1) // 2])[..., :height, :width]
     _to_rgb(luma, chroma, out)
 
 
 def quantisation_tables(quality: Tensor) -> Tensor:
     """Luma and chroma tables at each quality 1..100: `(N,)` to `(N, 2, 64)` whole numbers 1..255."""
     base = torch.tensor((_LUMA, _CHROMA), dtype=torch.float32).flatten(1)
-    quality = quality.float().floor().clamp(1, 100)
+    quality = quality.float().floor()
     percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
     return ((base * percent[:, None, None] + 50) / 100).floor().clamp(1, 255)
 

@@ -109,9 +109,9 @@ def motion_bank(length: float, device: torch.device) -> Tensor:
     return torch.stack([centred(kernel, side) for kernel in kernels]).to(device, non_blocking=True)
 
 
-def centred(kernels: Tensor, side: int, axes: int = 2) -> Tensor:
-    """`kernels` with odd sides, padded with zeros to `side` px along the last `axes` dimensions."""
-    margins = [(side - size) // 2 for size in reversed(kernels.shape[-axes:])]
+def centred(kernels: Tensor, side: int) -> Tensor:
+    """`kernels` with odd sides, padded with zeros to `side` px along the last two dimensions, or their only one."""
+    margins = [(side - size) // 2 for size in reversed(kernels.shape[-2:])]
     return functional.pad(kernels, [margin for margin in margins for _ in range(2)])
 
 
@@ -125,7 +125,7 @@ def per_sample(kernel: Callable[[float], Tensor], value: Tensor, device: torch.d
     levels, places = torch.unique(value, return_inverse=True)
     different = [kernel(level) for level in levels.tolist()]
     side = max(each.shape[-1] for each in different)
-    stacked = torch.stack([centred(each, side, each.ndim) for each in different])
+    stacked = torch.stack([centred(each, side) for each in different])
     return stacked.to(device, non_blocking=True).index_select(0, places.to(device, non_blocking=True))
 
 
