@@ -65,15 +65,16 @@ def new_files(root: Path) -> set[str]:
 
 
 def processes() -> list[str]:
-    """Of this run, but this one and multiprocessing's tracker, which ends with its parent."""
+    """Of this run, but this one and multiprocessing's tracker and fork server, which end with their parent."""
     mine = [process for process in psutil.process_iter() if process.pid != os.getpid() and is_marked(process)]
     return [f"process {process}" for process in psutil.wait_procs(mine, timeout=PATIENCE)[1]]
 
 
 def is_marked(process: psutil.Process) -> bool:
     try:
-        tracks = any("resource_tracker" in word for word in process.cmdline())
-        return process.environ().get(MARK) == os.environ[MARK] and not tracks
+        words = " ".join(process.cmdline())
+        serves = "multiprocessing.resource_tracker" in words or "multiprocessing.forkserver" in words
+        return process.environ().get(MARK) == os.environ[MARK] and not serves
     except psutil.Error:  # it has ended, or is somebody else's
         return False
 

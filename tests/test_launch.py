@@ -1,8 +1,10 @@
+import io
 import subprocess
 import sys
 from datetime import timedelta
 
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch.distributed import TCPStore
 
@@ -51,3 +53,24 @@ def test_a_process_that_does_not_answer_is_no_other_error():
         TCPStore("127.0.0.1", 0, 2, is_master=True, timeout=timedelta(seconds=1), wait_for_workers=True)
     assert launch._left_alone(caught.value)
     assert not launch._left_alone(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+class Interrupted(io.BytesIO):
+    """A file in the middle of whose writing PyTorch's signal handler speaks up, once."""
+
+    heard = False
+
+    def write(self, data) -> int:
+        written = super().write(data)
+        if self.tell() > 100_000 and not self.heard:
+            self.heard = True
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+        return written
+
+
+def test_a_loader_that_is_killed_during_a_save_is_told_all_the_same():
+    with pytest.raises(RuntimeError) as caught:
+        torch.save({"weights": torch.zeros(100_000)}, Interrupted())
+    assert not str(caught.value).startswith("DataLoader")  # but of the file that was not finished
+    assert "A process that loads images was killed: DataLoader worker (pid 7)" in launch._in_a_sentence(caught.value)
+    assert launch._in_a_sentence(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None

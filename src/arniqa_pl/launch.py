@@ -122,10 +122,9 @@ def _asked_to_leave(stop: BaseException) -> bool:
 
 def _in_a_sentence(error: RuntimeError) -> str | None:
     """Say what PyTorch means where another process of a command is gone; None: the error is about something else."""
-    first = next(iter(str(error).splitlines()), "")
-    if first.startswith("DataLoader worker"):
+    if killed := _killed_loader(error):
         return (
-            f"A process that loads images was killed: {first} The system does so where memory runs out: lower "
+            f"A process that loads images was killed: {killed} The system does so where memory runs out: lower "
             "num_workers, batch_size or cache_images (of data or features), and run the command again; a training goes "
             "on with resume=<its folder>."
         )
@@ -135,6 +134,19 @@ def _in_a_sentence(error: RuntimeError) -> str | None:
             "or the network is gone; see what they said. Training goes on from its last checkpoint with resume=<folder "
             "of the run>."
         )
+    return None
+
+
+def _killed_loader(error: BaseException | None) -> str | None:
+    """Return what PyTorch says of a loader process that was killed.
+
+    It does from a signal handler, in the middle of anything: a save, for one, then fails with an error of its own.
+    """
+    while error is not None:
+        first = next(iter(str(error).splitlines()), "")
+        if first.startswith("DataLoader worker"):
+            return first
+        error = error.__context__
     return None
 
 

@@ -58,8 +58,27 @@ class Strike(lightning.Callback):
             os.kill(os.getpid(), self.number)
 
 
+class StrikeOnceSaved(AtomicCheckpointIO):
+    """Kills this process when the checkpoint of a step is on the disk."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
+        super().save_checkpoint(checkpoint, path, storage_options)
+        if checkpoint["global_step"] == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def train(
-    photos, folder: Path, *, workers: int = 0, strike: Strike | None = None, rate: float = 0.01, tracked: bool = True
+    photos,
+    folder: Path,
+    *,
+    workers: int = 0,
+    strike: Strike | None = None,
+    files: AtomicCheckpointIO | None = None,
+    rate: float = 0.01,
+    tracked: bool = True,
 ) -> None:
     """Start the run in a folder, or continue it, in this process."""
     torch.set_num_threads(1)
@@ -113,7 +132,7 @@ def train(
         logger=logger if tracked else False,
         log_every_n_steps=1,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[files or AtomicCheckpointIO()],
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -185,6 +204,7 @@ def test_a_run_killed_again_and_again_ends_as_if_nothing_had_happened(photos, un
     strikes = [Strike(step, signal.SIGKILL) for step in sorted(generator.sample(range(1, EPOCHS * STEPS), 5))]
     strikes.append(Strike(2 * STEPS, signal.SIGKILL, validation=True))
     strikes.sort(key=lambda each: (each.step, not each.validation))
+    assert in_a_process(photos, folder, files=StrikeOnceSaved(2)) == -signal.SIGKILL
     for workers, strike in zip((0, 2, 1, 0, 2, 1), strikes, strict=True):
         assert in_a_process(photos, folder, workers=workers, strike=strike) == -signal.SIGKILL
     assert in_a_process(photos, folder, strike=Strike(13, signal.SIGTERM)) == 0  # the entry makes 143 of it

@@ -113,6 +113,8 @@ class Restart(Checkpoint):
         self._validates_next = every is not None and (batch_idx + 1) % every == 0
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and not self._validates_next and self._due(trainer):
+            # Lightning would log this step after the save: whoever is killed between them continues without its line.
+            trainer._logger_connector.update_train_step_metrics()
             self._save(trainer)
         asks = stepped and trainer.world_size > 1 and _logs(trainer)
         if asks and trainer.strategy.reduce_boolean_decision(self._asked, all=False):
