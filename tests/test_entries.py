@@ -106,6 +106,14 @@ def test_a_run_whose_second_rank_dies_ends_and_says_so(small_data, tmp_path):
     assert re.search(rf"PID {second.pid} terminated with code -9|Connection (closed|reset) by peer", printed), printed
 
 
+def test_ranks_without_a_best_checkpoint_regress_on_one_encoder(small_data, tmp_path):
+    """Batch-norm statistics, which each rank gathers for itself, are part of what the features' cache goes by."""
+    two = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=1", "callbacks.best=null")
+    start = ("experiment=demo", "hydra.run.dir=runs/two", f"paths.data_dir={small_data}")
+    run(tmp_path, "train", *start, *TINY, *two, "+trainer.limit_val_batches=0", OMP_NUM_THREADS="1")
+    assert pd.read_csv(tmp_path / "runs/two/results.csv").encoder.tolist() == ["pre-trained", "untrained"]
+
+
 def test_training_prints_one_table_beside_the_untrained_encoder(trained):
     folder, output = trained
     assert "pre-trained" in output

@@ -46,6 +46,8 @@ def main(cfg: DictConfig) -> float:
         best = callbacks.get("best")
         # A shortened run (fast_dev_run) keeps no checkpoint; one that was moved names the folder where it was.
         kept = Path(best.dirpath, Path(best.best_model_path).name) if best and best.best_model_path else None
+        if kept is None:  # each rank ends with batch-norm statistics of its own: all take those of the first
+            encoder.load_state_dict(trainer.strategy.broadcast(encoder.state_dict()))
         trained = load_encoder(kept) if kept else encoder
         if databases:
             regress_databases({TRAINED: trained, UNTRAINED: untrained}, databases, splits, cfg, logger)
