@@ -46,9 +46,11 @@ def main(cfg: DictConfig) -> float:
         best = callbacks.get("best")
         # A shortened run (fast_dev_run) keeps no checkpoint; one that was moved names the folder where it was.
         kept = Path(best.dirpath, Path(best.best_model_path).name) if best and best.best_model_path else None
-        if kept is None:  # each rank ends with batch-norm statistics of its own: all take those of the first
-            encoder.load_state_dict(trainer.strategy.broadcast(encoder.state_dict()))
-        trained = load_encoder(kept) if kept else encoder
+        if kept:
+            trained = load_encoder(kept)
+        else:  # each rank ends with batch-norm statistics of its own: all take those of the first
+            trained = encoder
+            trained.load_state_dict(trainer.strategy.broadcast(encoder.state_dict()))
         if databases:
             regress_databases({TRAINED: trained, UNTRAINED: untrained}, databases, splits, cfg, logger)
     return float("nan") if best is None or best.best_model_score is None else float(best.best_model_score)
