@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from arniqa_pl.data.databases import kadid10k
 
@@ -16,15 +14,6 @@ PUBLISHED = {
     for name, group in kadid10k.DISTORTIONS.items()
     if name not in ("color_quantization", "denoise", "contrast_change")
 } | dict.fromkeys(("linear_contrast_change", "non_linear_contrast_change"), "sharpness_contrast")
-
-
-class OneDevice(TorchDispatchMode):
-    """Refuses what a GPU refuses: an operation on tensors of two devices, numbers aside. The meta device does not."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        devices = {each.device for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor) and each.ndim}
-        assert len(devices) <= 1, f"{function} of tensors on {devices}"
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.fixture(scope="session")

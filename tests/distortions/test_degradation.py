@@ -7,8 +7,8 @@ import torch
 from scipy.stats import chisquare
 
 from arniqa_pl.distortions import CATALOG, GROUPS, Composition, DegradationModel, distort
+from arniqa_pl.distortions.degradation import _calls
 from arniqa_pl.errors import InputError
-from tests.distortions.conftest import OneDevice
 
 DRAWS = 20_000
 IMPROBABLE = 1e-4
@@ -249,11 +249,19 @@ def test_the_codec_reaches_the_codecs(crops, monkeypatch):
     assert seen == [("exact", [43, 4])]
 
 
-def test_a_step_works_where_its_images_are(crops):
-    images = crops.to("meta")
-    with OneDevice():
-        DegradationModel()._apply_step(images, [(0, "darken", 1), (4, "darken", 5)], 1, torch.Generator())
-    assert images.is_meta
+@pytest.mark.parametrize("samples", [1, 2, 32, 128])
+def test_every_chain_runs_through_in_its_own_order_in_few_calls(samples):
+    chains = list(DegradationModel(max_distortions=7).draw(samples, _seeded(samples)))
+    done = [[] for _ in chains]
+    calls = 0
+    for name, rows, levels in _calls(chains):
+        assert rows == sorted(set(rows))
+        for row, level in zip(rows, levels, strict=True):
+            done[row].append((name, level))
+        calls += 1
+    assert done == chains
+    at_each_place = sum(len({chain[place][0] for chain in chains if place < len(chain)}) for place in range(7))
+    assert calls <= (at_each_place if samples < 3 else 0.7 * at_each_place)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

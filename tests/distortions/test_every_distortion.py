@@ -5,7 +5,6 @@ import torch
 
 from arniqa_pl.distortions import CATALOG, distort
 from arniqa_pl.errors import InputError
-from tests.distortions.conftest import OneDevice
 
 NAMES = list(CATALOG)
 RANDOM = [row.name for row in CATALOG.values() if row.random]
@@ -118,18 +117,6 @@ def test_a_higher_level_lies_further_away(name, crop, generator):
     error = (distort(images, name, levels, generator) - images).square().mean((1, 2, 3))
     distances = [float(error[levels == level].mean()) for level in range(1, 6)]
     assert (distances == sorted(distances)) == (name not in UNORDERED), distances
-
-
-@every
-def test_works_where_its_images_are_and_reads_nothing_back(name, crops):
-    """On a device without memory a value that the host reads is an error."""
-    row = CATALOG[name]
-    values = torch.tensor(row.levels, dtype=torch.float64)
-    for pinned in ({}, {"angle": 30.0})[: 1 + ("angle" in row.pins)]:
-        with OneDevice():
-            distorted = row.function(crops.to("meta"), values, None, **pinned)
-        assert distorted.is_meta
-        assert distorted.shape == crops.shape
 
 
 @every

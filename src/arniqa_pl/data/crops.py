@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
+import pyarrow
 import torch
 from PIL import Image
 from torch import Generator, Tensor
 from torch.nn import functional as F
-
-from arniqa_pl.data.images import to_tensor
 
 _MARGIN = 4  # source pixels on either side that the bicubic kernel sees at half scale
 
@@ -18,8 +17,9 @@ def half_scale(image: Image.Image) -> Image.Image:
     PyTorch's antialiased bicubic kernel on bytes: seven times as fast as Pillow's; about one value in a thousand
     differs from Pillow's, by one of 255 levels.
     """
-    width, height = _half_size(image)
-    return Image.fromarray(_half_region(image, (0, 0, width, height)).permute(1, 2, 0).numpy())
+    size = _half_size(image)
+    pixels = _half_region(image, (0, 0, *size)).permute(1, 2, 0).contiguous()
+    return Image.frombytes("RGB", size, pixels.numpy().tobytes(), "raw", "RGBX")
 
 
 def with_short_side(image: Image.Image, side: int | None) -> Image.Image:
@@ -157,7 +157,7 @@ def _cut(image: Image.Image, left: int, top: int, size: int, *, half: bool, padd
     """Return the square (3, S, S) whose corner lies at (left, top) of the image, or of its half-scale version."""
     width, height = _half_size(image) if half else image.size
     box = (max(left, 0), max(top, 0), min(left + size, width), min(top + size, height))
-    pixels = _half_region(image, box) if half else to_tensor(image.crop(box))
+    pixels = (_half_region if half else _region)(image, box)[:3]
     if pixels.shape[1:] == (size, size):
         return pixels
     if padding == "reflect":
@@ -180,14 +180,30 @@ def _half_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _half_region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
-    """Compute the part of the half-scale image in a box (left, top, right, bottom) of it: (3, H, W) uint8."""
+    """Compute the part of the half-scale image in a box (left, top, right, bottom) of it: (4, H, W) as `_region`."""
     (left, right, columns, x), (top, bottom, rows, y) = (
         _source(*span) for span in ((box[0], box[2], image.width), (box[1], box[3], image.height))
     )
-    # With the strides of (1, H, W, 3), which PyTorch's kernel takes as they are; those of pixels[None] it rearranges.
-    pixels = to_tensor(image.crop((left, top, right, bottom))).permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+    # With the strides of (1, H, W, 4), which PyTorch's kernel takes as they are; those of pixels[None] it rearranges.
+    pixels = _region(image, (left, top, right, bottom)).permute(1, 2, 0)[None].permute(0, 3, 1, 2)
     halved = F.interpolate(pixels, size=(rows, columns), mode="bicubic", antialias=True)[0]
     return halved[:, y : y + box[3] - box[1], x : x + box[2] - box[0]]
+
+
+def _region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
+    """Return the part of an RGB image in a box as (4, H, W) uint8: a fourth channel of no meaning after the three.
+
+    Pillow keeps four bytes a pixel, and shows them as they lie where they lie in one piece (16 MB at most): nothing is
+    copied or packed, and PyTorch halves four channels in half the time it needs for three.
+    """
+    left, top, right, bottom = box
+    try:
+        whole = torch.from_dlpack(pyarrow.array(image).values).view(image.height, image.width, 4)
+        pixels = whole[top:bottom, left:right]
+    except ValueError:
+        part = bytearray(image.crop(box).tobytes("raw", "RGBX"))
+        pixels = torch.frombuffer(part, dtype=torch.uint8).view(bottom - top, right - left, 4)
+    return pixels.permute(2, 0, 1)
 
 
 def _source(first: int, last: int, length: int) -> tuple[int, int, int, int]:

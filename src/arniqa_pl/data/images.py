@@ -130,13 +130,14 @@ def to_unit(images: Tensor) -> Tensor:
 
 def normalize(images: Tensor) -> Tensor:
     """Shift and scale images (…, 3, H, W) in [0, 1] by ImageNet's channel statistics, as the encoders expect."""
-    mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
-    std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
-    return (images - mean) / std
+    return (images - _channels(IMAGENET_MEAN, images)) / _channels(IMAGENET_STD, images)
 
 
 def denormalize(images: Tensor) -> Tensor:
     """Undo `normalize`: (…, 3, H, W) back to [0, 1]."""
-    mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
-    std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
-    return images * std + mean
+    return images * _channels(IMAGENET_STD, images) + _channels(IMAGENET_MEAN, images)
+
+
+def _channels(values: tuple[float, float, float], images: Tensor) -> Tensor:
+    """Return a value for each channel (3, 1, 1), like the images and where they are: the CPU waits for no device."""
+    return torch.tensor(values, dtype=images.dtype).view(3, 1, 1).to(images.device, non_blocking=True)
