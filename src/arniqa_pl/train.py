@@ -3,16 +3,15 @@
 import copy
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import lightning
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from arniqa_pl import launch, reproduction, runs
-from arniqa_pl.data.pristine import Photos
-from arniqa_pl.models.encoder import load_encoder
-from arniqa_pl.quality.validation import RidgeValidation
-from arniqa_pl.regress import TRAINED, UNTRAINED, draw_database_splits, regress_databases
+from arniqa_pl import launch
+
+if TYPE_CHECKING:
+    from arniqa_pl.data.pristine import Photos
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +19,14 @@ log = logging.getLogger(__name__)
 @launch.entry("train")
 def main(cfg: DictConfig) -> float:
     """Pre-train, regress, report; return the best mean validation SRCC, for sweepers to maximise."""
+    # What computes is imported once the command line is understood: PyTorch and Lightning take seconds.
+    import lightning
+
+    from arniqa_pl import reproduction, runs
+    from arniqa_pl.models.encoder import load_encoder
+    from arniqa_pl.quality.validation import RidgeValidation
+    from arniqa_pl.regress import TRAINED, UNTRAINED, draw_database_splits, regress_databases
+
     cfg = reproduction.reproduced(runs.resumed(cfg))
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build({**cfg.databases, "photos": cfg.photos})

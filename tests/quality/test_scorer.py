@@ -214,8 +214,9 @@ def test_features_and_crop_scores_are_what_the_score_is_made_of(scorer, photo):
 def test_numpy_arrays_score_as_the_pictures_they_are(scorer, photo):
     pixels = np.array(photo)
     scores = scorer.score([pixels, pixels.astype(np.float32) / 255, photo])
-    assert scores[0] == scores[1] == scores[2]
-    assert scorer.score(np.stack([pixels, pixels])).tolist() == scores[:2].tolist()
+    # On some processors an image's place in the batch decides about the last bit.
+    torch.testing.assert_close(scores, scores[:1].expand(3))
+    torch.testing.assert_close(scorer.score(np.stack([pixels, pixels])), scores[:2])
     with pytest.raises(InputError, match="Wanted an image of bytes, or of floats in"):
         scorer.score(pixels.astype(np.int32))
 

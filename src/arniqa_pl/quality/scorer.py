@@ -247,7 +247,7 @@ class Scorer(nn.Module):
         scorer.load_state_dict(tensors)
         scorer.to(place)
         if precision != "float32":
-            scorer.encoder = for_inference(scorer.encoder, inference_dtype(precision, place))
+            for_inference(scorer.encoder, inference_dtype(precision, place))
             scorer.precision = precision
         return scorer
 
