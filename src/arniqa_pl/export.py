@@ -1,4 +1,4 @@
-"""python -m arniqa_pl.export scorer=<file> format=onnx|torch_export|torchscript: one graph for other runtimes.
+"""python -m arniqa_pl.export scorer=<file> format=onnx|torch_export|aot|torchscript: one graph for other runtimes.
 
 python -m arniqa_pl.export import encoder=ARNIQA.pth regressor=regressor_kadid10k.pth: a scorer of published files.
 python -m arniqa_pl.export mlflow scorer=<file> [register=<name>]: an MLflow model, to serve and to batch.

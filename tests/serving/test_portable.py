@@ -78,6 +78,8 @@ def metadata(name, file) -> dict:
         import onnxruntime
 
         return json.loads(onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map["arniqa_pl"])
+    if name == "aot":
+        return json.loads(torch._inductor.aoti_load_package(str(file)).get_metadata()["arniqa_pl"])
     if name == "torch_export":
         torch.export.load(file, extra_files=extra)
     else:
@@ -105,6 +107,13 @@ def test_a_scorer_of_whole_images_is_exported_too(photos, name, tmp_path):
     assert (facts["crops"], facts["crop_size"]) == ("whole", None)
 
 
+def test_compiling_takes_a_compiler(scorer, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"Wanted a C\+\+ compiler .* found no no-such-compiler"):
+        export_scorer(scorer, "aot", tmp_path / "a.aot.pt2", [photo], tolerance=1e-4)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_export_that_differs_is_not_kept(scorer, photo, tmp_path, monkeypatch):
     file = tmp_path / "a.ts"
     file.write_text("an earlier export")
@@ -120,5 +129,7 @@ def test_an_export_that_differs_is_not_kept(scorer, photo, tmp_path, monkeypatch
 
 
 def test_unknown_formats_are_told_the_known_ones(scorer, photo, tmp_path):
-    with pytest.raises(InputError, match="Wanted one of onnx, torch_export, torchscript as format, found 'coreml'"):
+    with pytest.raises(
+        InputError, match="Wanted one of onnx, torch_export, aot, torchscript as format, found 'coreml'"
+    ):
         export_scorer(scorer, "coreml", tmp_path / "a", [photo], tolerance=1e-4)

@@ -125,7 +125,7 @@ def to_image(image: Tensor) -> Image.Image:
 
 def to_unit(images: Tensor) -> Tensor:
     """Return uint8 images (…, 3, H, W) as float32 in [0, 1]."""
-    return images.float().div_(255)
+    return images / 255
 
 
 def normalize(images: Tensor) -> Tensor:

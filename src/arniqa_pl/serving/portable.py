@@ -1,9 +1,11 @@
-"""A scorer as one graph that other runtimes execute: ONNX, torch.export, TorchScript."""
+"""A scorer as one graph that other runtimes execute: ONNX, torch.export, AOTInductor, TorchScript."""
 
 import copy
 import importlib.metadata
 import json
 import math
+import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -256,6 +258,24 @@ def _load_program(file: Path) -> Run:
     return torch.export.load(file).module()
 
 
+def _write_compiled(module: PortableScorer, facts: str, file: Path) -> None:
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise InputError(
+            f"Wanted a C++ compiler for the format aot, found no {compiler}: install it, or name another with CXX=…."
+        )
+    program = torch.export.export(module, (_example(module),), dynamic_shapes=(_dynamic(module),))
+    package = file.with_name("compiled.pt2")  # PyTorch insists on this suffix
+    metadata = {"aot_inductor.metadata": {_COMPILED_FACTS: facts}}
+    torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=metadata)
+    package.replace(file)
+
+
+def _load_compiled(file: Path) -> Run:
+    package = torch._inductor.aoti_load_package(str(file))
+    return lambda images: package(images.contiguous())  # it takes any other layout for this one, without a word
+
+
 def _write_torchscript(module: PortableScorer, facts: str, file: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit", FutureWarning)  # PyTorch deprecates it: that is its point
@@ -269,9 +289,10 @@ def _load_torchscript(file: Path) -> Run:
         return torch.jit.load(file)
 
 
-_FACTS = "arniqa_pl.json"
+_FACTS, _COMPILED_FACTS = "arniqa_pl.json", "arniqa_pl"
 FORMATS = {
     "onnx": Format(".onnx", _write_onnx, _load_onnx),
     "torch_export": Format(".pt2", _write_program, _load_program),
+    "aot": Format(".aot.pt2", _write_compiled, _load_compiled),
     "torchscript": Format(".ts", _write_torchscript, _load_torchscript),
 }
