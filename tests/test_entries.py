@@ -307,6 +307,15 @@ def test_mistakes_are_told_in_sentences(trained, small_data, tmp_path):
     assert "Wanted images to score in gone, found none" in run(folder, "predict", scorer, "input=gone", code=1)
     regress = ("regress", f"checkpoint={tmp_path}", f"paths.data_dir={small_data}")
     assert f"no {tmp_path}/checkpoints/best.ckpt" in run(folder, *regress, code=1)
+    assert "Wanted database=<name> or a list of names, found none" in run(folder, *regress, "database=[]", code=1)
+
+
+def test_a_training_needs_no_labels(small_data, tmp_path):
+    settings = ("experiment=demo", "database=[]", f"paths.data_dir={small_data}", "hydra.run.dir=runs/free", *TINY)
+    output = run(tmp_path, "train", *settings, code=1)
+    assert "found none: add database=<name>, or choose without labels: callbacks.best.monitor=val/retrieved" in output
+    assert "srcc" not in run(tmp_path, "train", *settings, "callbacks.best.monitor=val/retrieved")
+    assert (tmp_path / "runs/free/checkpoints/best.ckpt").is_file()
 
 
 def test_paper_settings_run_on_the_demo_layout(small_data, tmp_path):

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from arniqa_pl import launch
+from arniqa_pl.errors import InputError
 
 if TYPE_CHECKING:
     from arniqa_pl.data.pristine import Photos
@@ -31,6 +32,11 @@ def main(cfg: DictConfig) -> float:
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build({**cfg.databases, "photos": cfg.photos})
     photos: Photos = databases.pop("photos")
+    if not databases and cfg.callbacks.best and cfg.callbacks.best.monitor == "val/srcc":
+        raise InputError(
+            "Wanted a database to choose the best epoch by val/srcc, found none: add database=<name>, or choose "
+            "without labels: callbacks.best.monitor=val/retrieved."
+        )
     sizes = ", ".join(f"{len(database.table)} images of {name}" for name, database in databases.items())
     log.info("%d pristine photographs; %s", len(photos), sizes)
     if cfg.reproduce:

@@ -52,6 +52,8 @@ class RidgeValidation(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Join the ranks' features by row, regress, log."""
+        if not self.databases:
+            return
         means = []
         for index, (name, database) in enumerate(self.databases.items()):
             features = self._joined(index, len(database.table), pl_module)
