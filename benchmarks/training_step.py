@@ -141,7 +141,9 @@ def main() -> int:
     console.print(f"bare {1000 * bare:.0f} ms ({len(before + after)} steps), whole {1000 * step:.0f} ms ({len(whole)})")
     console.print(f"bare / whole {bare / step:.3f} (bar {BAR}), {crops:.0f} crops/s (bar {CROPS_PER_SECOND})")
     growth = sizes[-1] / sizes[0] - 1
-    console.print(f"{LONG} steps of a small encoder: {sizes[0]:.3f} GB, then {sizes[-1]:.3f} GB ({growth:+.2%})")
+    console.print(
+        f"{LONG} steps of a small encoder: {sizes[0]:.3f} GB, then {sizes[-1]:.3f} GB ({growth:+.2%}, bar {GROWTH:.0%})"
+    )
     return 0 if bare / step >= BAR and crops >= CROPS_PER_SECOND and growth < GROWTH else 1
 
 

@@ -188,3 +188,14 @@ def test_bash_completes_experiments_and_keys_of_a_module():
 def test_unknown_keys_are_refused_by_name():
     with pytest.raises(ConfigCompositionException, match=r"data\.bach_size"):
         composed("train", "data.bach_size=3")
+
+
+def test_help_of_train_does_not_wait_for_pytorch():
+    code = (
+        "import runpy, sys; sys.argv = ['train', '--help']\n"
+        "try: runpy.run_module('arniqa_pl.train', run_name='__main__')\n"
+        "finally: print('imported:', {'torch', 'lightning', 'mlflow', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "experiment" in done.stdout
+    assert done.stdout.endswith("imported: set()\n")

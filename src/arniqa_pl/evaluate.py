@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> float:
     """Fill the matrix of scorers and databases; return the mean SRCC on databases that a scorer was not fitted to."""
     lightning.seed_everything(cfg.seed, workers=True)
+    launch.require_databases(cfg)
     databases = launch.build(cfg.databases)
     files = [str(each) for each in (cfg.scorer if isinstance(cfg.scorer, ListConfig) else [cfg.scorer])]
     scorers = name_scorers({file: Scorer.load(file) for file in files})

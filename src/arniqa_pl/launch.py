@@ -187,14 +187,12 @@ def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
     """Instantiate configs by name; what is wrong with any of them is told at once, not one run at a time.
 
     Raises:
-        InputError: joins the messages of all that could not be built, or are databases with missing images or a fault;
-            or there are no configs.
+        InputError: joins the messages of all that could not be built, or are databases with missing images or a fault.
 
     """
     from arniqa_pl.data.check import require_sound
     from arniqa_pl.data.databases import Database
 
-    require_some(configs)
     built, errors = {}, []
     for name, config in configs.items():
         try:
@@ -208,9 +206,14 @@ def build(configs: Mapping[str, DictConfig]) -> dict[str, Any]:
     return built
 
 
-def require_some(configs: Mapping[str, DictConfig]) -> None:
-    """Refuse database=[]."""
-    if not configs:
+def require_databases(cfg: DictConfig) -> None:
+    """Refuse database=[].
+
+    Raises:
+        InputError: there is none.
+
+    """
+    if not cfg.databases:
         raise InputError(f"Wanted database=<name> or a list of names, found none: {', '.join([*PUBLISHED, 'csv'])}.")
 
 

@@ -36,6 +36,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.query is not None and not Path(str(cfg.query)).is_file():
         raise InputError(f"Wanted an image to find the nearest ones of, found no file {cfg.query}: name another query.")
     lightning.seed_everything(cfg.seed, workers=True)
+    launch.require_databases(cfg)
     databases = launch.build(cfg.databases)
     encoder = load_encoder(str(cfg.checkpoint))
     with runs.tracked_run(cfg, encoder.name) as logger:

@@ -31,7 +31,7 @@ def demo(cfg: DictConfig) -> None:
 @launch.entry("prepare_check")
 def check(cfg: DictConfig) -> None:
     """Print a table for each database, then what is wrong; fail if anything is."""
-    launch.require_some(cfg.databases)
+    launch.require_databases(cfg)
     console, faults = Console(), 0
     for name, config in cfg.databases.items():
         try:

@@ -37,6 +37,7 @@ PUBLISHED_ALPHAS = np.geomspace(1e-3, 1e3, 100)
 def main(cfg: DictConfig) -> float:
     """Regress the databases on checkpoints' features; return the mean over databases of the median test SRCC."""
     lightning.seed_everything(cfg.seed, workers=True)
+    launch.require_databases(cfg)
     databases = launch.build(cfg.databases)
     encoders = load_encoders(cfg.checkpoint)
     names = ", ".join(sorted({encoder.name for encoder in encoders.values()}))

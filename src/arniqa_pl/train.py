@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @launch.entry("train")
 def main(cfg: DictConfig) -> float:
-    """Pre-train, regress, report; return the best mean validation SRCC, for sweepers to maximise."""
+    """Pre-train, regress, report; return the best epoch's mean validation SRCC, or monitor, for a sweeper."""
     # What computes is imported once the command line is understood: PyTorch and Lightning take seconds.
     import lightning
 
@@ -32,11 +32,7 @@ def main(cfg: DictConfig) -> float:
     lightning.seed_everything(cfg.seed, workers=True)
     databases = launch.build({**cfg.databases, "photos": cfg.photos})
     photos: Photos = databases.pop("photos")
-    if not databases and cfg.callbacks.best and cfg.callbacks.best.monitor == "val/srcc":
-        raise InputError(
-            "Wanted a database to choose the best epoch by val/srcc, found none: add database=<name>, or choose "
-            "without labels: callbacks.best.monitor=val/retrieved."
-        )
+    require_labels(cfg)
     sizes = ", ".join(f"{len(database.table)} images of {name}" for name, database in databases.items())
     log.info("%d pristine photographs; %s", len(photos), sizes)
     if cfg.reproduce:
@@ -67,6 +63,16 @@ def main(cfg: DictConfig) -> float:
         if databases:
             regress_databases({TRAINED: trained, UNTRAINED: untrained}, databases, splits, cfg, logger)
     return float("nan") if best is None or best.best_model_score is None else float(best.best_model_score)
+
+
+def require_labels(cfg: DictConfig) -> None:
+    """Refuse to choose an epoch by scores that no database gives."""
+    best = cfg.callbacks.get("best")
+    if best and best.monitor == "val/srcc" and not cfg.databases:
+        raise InputError(
+            "Wanted a database to choose the best epoch by val/srcc, found none: add database=<name>, or choose "
+            "without labels: callbacks.best.monitor=val/retrieved."
+        )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from arniqa_pl.data.crops import fixed_crops, half_scale, random_crops, tensor_crops, with_short_side
+from arniqa_pl.data.crops import _region, fixed_crops, half_scale, random_crops, tensor_crops, with_short_side
 from arniqa_pl.data.images import read_image, to_tensor
 from tests.conftest import PHOTOS
 
@@ -45,6 +45,17 @@ def test_crops_of_the_half_scale_image_need_not_the_whole_to_be_the_same(sides):
         assert torch.equal(crop, canvas[:, top + size : top + 2 * size, left + size : left + 2 * size])
         seen.add((left, top))
     assert len(seen) > 3
+
+
+def test_a_region_of_a_usual_image_is_not_copied_and_of_a_large_one_the_same():
+    image = Image.new("RGB", (40, 30))
+    _region(image, (3, 4, 20, 30))[0, 0, 0] = 9
+    assert image.getpixel((3, 4)) == (9, 0, 0)
+    large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 3000, 3), np.uint8))
+    box = (7, 900, 2903, 1500)
+    assert torch.equal(_region(large, box), to_tensor(large.crop(box)))
+    half = np.int16(large.resize((1500, 750), Image.Resampling.BICUBIC))
+    assert np.abs(np.int16(half_scale(large)) - half).max() <= 1
 
 
 def offset(room: int, generator: torch.Generator) -> int:

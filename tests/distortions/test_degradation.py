@@ -261,7 +261,7 @@ def test_every_chain_runs_through_in_its_own_order_in_few_calls(samples):
         calls += 1
     assert done == chains
     at_each_place = sum(len({chain[place][0] for chain in chains if place < len(chain)}) for place in range(7))
-    assert calls <= (at_each_place if samples < 3 else 0.7 * at_each_place)
+    assert calls <= (at_each_place if samples < 3 else 0.75 * at_each_place)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

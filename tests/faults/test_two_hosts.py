@@ -25,7 +25,6 @@ TRAINING = (
     "data.crop_size=32",
     "data.validation_pairs=4",
     "database=[]",
-    "+databases={}",
     "trainer.max_epochs=2",
     "trainer.log_every_n_steps=1",
     f"trainer.strategy.timeout.seconds={PATIENCE}",

@@ -96,7 +96,7 @@ def test_a_short_side_is_described_and_dmos_is_turned_round(photos, tmp_path):
     assert facts["quality"] == "1 - clip((score - 0) / (1000 - 0), 0, 1)"
 
 
-@pytest.mark.parametrize("name", ["torch_export", "torchscript"])
+@pytest.mark.parametrize("name", ["torch_export", "aot", "torchscript"])
 def test_a_scorer_of_whole_images_is_exported_too(photos, name, tmp_path):
     whole = make_scorer(short_side=100)
     whole.crops = "whole"

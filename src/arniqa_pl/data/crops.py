@@ -8,6 +8,8 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from arniqa_pl.data.images import to_tensor
+
 _MARGIN = 4  # source pixels on either side that the bicubic kernel sees at half scale
 
 
@@ -17,9 +19,8 @@ def half_scale(image: Image.Image) -> Image.Image:
     PyTorch's antialiased bicubic kernel on bytes: seven times as fast as Pillow's; about one value in a thousand
     differs from Pillow's, by one of 255 levels.
     """
-    size = _half_size(image)
-    pixels = _half_region(image, (0, 0, *size)).permute(1, 2, 0).contiguous()
-    return Image.frombytes("RGB", size, pixels.numpy().tobytes(), "raw", "RGBX")
+    pixels = _half_region(image, (0, 0, *_half_size(image)))[:3]
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
 def with_short_side(image: Image.Image, side: int | None) -> Image.Image:
@@ -180,7 +181,7 @@ def _half_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _half_region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
-    """Compute the part of the half-scale image in a box (left, top, right, bottom) of it: (4, H, W) as `_region`."""
+    """Compute the part of the half-scale image in a box (left, top, right, bottom) of it: as `_region`."""
     (left, right, columns, x), (top, bottom, rows, y) = (
         _source(*span) for span in ((box[0], box[2], image.width), (box[1], box[3], image.height))
     )
@@ -191,19 +192,18 @@ def _half_region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
 
 
 def _region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
-    """Return the part of an RGB image in a box as (4, H, W) uint8: a fourth channel of no meaning after the three.
+    """Return the part of an RGB image in a box as (3 or 4, H, W) uint8; what a fourth channel holds means nothing.
 
-    Pillow keeps four bytes a pixel, and shows them as they lie where they lie in one piece (16 MB at most): nothing is
-    copied or packed, and PyTorch halves four channels in half the time it needs for three.
+    Most images lie in one piece, four bytes a pixel, and are not copied: what is returned is a view of the image, to be
+    read at once. Of larger ones (16 MB) the part is copied.
     """
     left, top, right, bottom = box
     try:
-        whole = torch.from_dlpack(pyarrow.array(image).values).view(image.height, image.width, 4)
-        pixels = whole[top:bottom, left:right]
-    except ValueError:
-        part = bytearray(image.crop(box).tobytes("raw", "RGBX"))
-        pixels = torch.frombuffer(part, dtype=torch.uint8).view(bottom - top, right - left, 4)
-    return pixels.permute(2, 0, 1)
+        pixels = pyarrow.array(image).values
+    except ValueError:  # several pieces
+        return to_tensor(image.crop(box))
+    whole = torch.from_dlpack(pixels).view(image.height, image.width, 4)
+    return whole[top:bottom, left:right].permute(2, 0, 1)
 
 
 def _source(first: int, last: int, length: int) -> tuple[int, int, int, int]:

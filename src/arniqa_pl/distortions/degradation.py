@@ -172,8 +172,8 @@ class DegradationModel:
                 rows = torch.tensor(samples)[:, None] * crops + torch.arange(crops)
                 index = rows.flatten().to(images.device, non_blocking=True)
                 chosen = degraded.index_select(0, index)
-                each = [level for level in levels for _ in range(crops)]
-                degraded.index_copy_(0, index, distortion.apply(chosen, each, generator, **pinned))
+                repeated = [level for level in levels for _ in range(crops)]
+                degraded.index_copy_(0, index, distortion.apply(chosen, repeated, generator, **pinned))
         return degraded.reshape(images.shape).to(images.dtype)
 
 
@@ -182,7 +182,8 @@ def _calls(chains: list[list[tuple[str, int]]]) -> Iterator[tuple[str, list[int]
 
     A call costs a device hundreds of launches however few samples it has. So that there are few of them, the next
     distortion is the one of which the largest share of all that is still due can be done: the others wait for samples
-    that have yet to get there. For 128 samples that is 54 calls, where one call per name and place in the chain is 86.
+    that have yet to get there. For 128 samples of up to four distortions that is 54 calls, where one for each name and
+    place in the chain is 86.
     """
     left = [list(reversed(chain)) for chain in chains]
     due = Counter(name for chain in chains for name, _ in chain)

@@ -9,8 +9,8 @@ from arniqa_pl.models.encoder import Encoder
 log = logging.getLogger(__name__)
 
 
-def for_inference(encoder: Encoder, dtype: torch.dtype) -> Encoder:
-    """Make an encoder give nearly the same features faster; it can no longer be trained. Return it.
+def for_inference(encoder: Encoder, dtype: torch.dtype) -> None:
+    """Make an encoder give nearly the same features faster; it can no longer be trained.
 
     Its batch norms are folded into the convolutions before them, its numbers are of another type, and its weights lie
     as the fastest kernels want them. A trunk whose forward pass depends on its input, as some of timm's, keeps its
@@ -26,4 +26,4 @@ def for_inference(encoder: Encoder, dtype: torch.dtype) -> Encoder:
     except TraceError as error:
         log.info("The batch norms of %s stay: %s", encoder.name, error)
     encoder.eval().requires_grad_(False)
-    return encoder.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

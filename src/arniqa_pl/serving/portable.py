@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import math
 import os
+import shlex
 import shutil
 import tempfile
 import warnings
@@ -238,7 +239,7 @@ def _write_onnx(module: PortableScorer, facts: str, file: Path) -> None:
     )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
-    program.model.metadata_props["arniqa_pl"] = facts
+    program.model.metadata_props[_METADATA] = facts
     program.save(file)
 
 
@@ -260,14 +261,14 @@ def _load_program(file: Path) -> Run:
 
 def _write_compiled(module: PortableScorer, facts: str, file: Path) -> None:
     compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
+    if shutil.which(shlex.split(compiler)[0]) is None:
         raise InputError(
             f"Wanted a C++ compiler for the format aot, found no {compiler}: install it, or name another with CXX=…."
         )
     program = torch.export.export(module, (_example(module),), dynamic_shapes=(_dynamic(module),))
     package = file.with_name("compiled.pt2")  # PyTorch insists on this suffix
-    metadata = {"aot_inductor.metadata": {_COMPILED_FACTS: facts}}
-    torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=metadata)
+    settings = {"aot_inductor.metadata": {_METADATA: facts}, "cpp.dynamic_threads": True}  # not those of this process
+    torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=settings)
     package.replace(file)
 
 
@@ -289,7 +290,7 @@ def _load_torchscript(file: Path) -> Run:
         return torch.jit.load(file)
 
 
-_FACTS, _COMPILED_FACTS = "arniqa_pl.json", "arniqa_pl"
+_FACTS, _METADATA = "arniqa_pl.json", "arniqa_pl"
 FORMATS = {
     "onnx": Format(".onnx", _write_onnx, _load_onnx),
     "torch_export": Format(".pt2", _write_program, _load_program),
