@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # database=all: every published one, so every one that has a config, but for the user's own table.
 PUBLISHED = sorted({file.stem for file in (CONFIG_DIR / "database").glob("*.yaml")} - {"csv"})
+# Hydra copies the store, which nobody changes, for each config group that --help lists: most of the time it took.
+ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 ConfigStore.instance().store("all", {"defaults": PUBLISHED}, group="database", package="_global_")
 
 

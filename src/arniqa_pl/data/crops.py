@@ -37,6 +37,7 @@ def random_crops(
     generator: Generator,
     padding: str = "zeros",
     half_scale: str = "independent",
+    out: Tensor | None = None,
 ) -> Tensor:
     """Cut one random crop out of an image at full scale, and one at half scale.
 
@@ -50,19 +51,20 @@ def random_crops(
         padding: what surrounds a smaller image: zeros as in the paper, or its own reflection.
         half_scale: the second crop's place is "independent" of the first one's, as in the paper; or "aligned": its
             centre is where the first has it, as far as the crop then stays inside the image; or there is "none".
+        out: where to write them, as they are returned; None: a new tensor.
 
     Returns:
         (scale 1 or 2, 3, S, S) uint8.
 
     """
-    crops = torch.empty(1 if half_scale == "none" else 2, 3, size, size, dtype=torch.uint8)
+    crops = torch.empty(1 if half_scale == "none" else 2, 3, size, size, dtype=torch.uint8) if out is None else out
     left = top = 0
     for crop, half, (width, height) in zip(crops, (False, True), (image.size, _half_size(image)), strict=False):
         if half and half_scale == "aligned":
             left, top = _halfway(left, size, image.width, width), _halfway(top, size, image.height, height)
         else:
             left, top = _offset(width - size, generator), _offset(height - size, generator)
-        crop.copy_(_cut(image, left, top, size, half=half, padding=padding))
+        _cut(crop, image, left, top, half=half, padding=padding)
     return crops
 
 
@@ -80,17 +82,12 @@ def fixed_crops(scales: Iterable[Image.Image], size: int, count: int, padding: s
     """
     if count not in (1, 5):
         raise ValueError(f"wanted 1 crop (centre) or 5 (centre and corners), got {count}")
-    return torch.stack(
-        [
-            torch.stack(
-                [
-                    _cut(image, *place, size, half=False, padding=padding)
-                    for place in crop_places(*image.size, size)[:count]
-                ]
-            )
-            for image in scales
-        ]
-    )
+    scales = tuple(scales)
+    crops = torch.empty(len(scales), count, 3, size, size, dtype=torch.uint8)
+    for image, row in zip(scales, crops, strict=True):
+        for crop, (left, top) in zip(row, crop_places(*image.size, size), strict=False):
+            _cut(crop, image, left, top, half=False, padding=padding)
+    return crops
 
 
 def tensor_crops(images: Tensor, size: int, count: int) -> Tensor:
@@ -154,19 +151,19 @@ def _halfway(start: int, size: int, full: int, half: int) -> int:
     return min(max(round(centre - size / 2), min(room, 0)), max(room, 0))
 
 
-def _cut(image: Image.Image, left: int, top: int, size: int, *, half: bool, padding: str) -> Tensor:
-    """Return the square (3, S, S) whose corner lies at (left, top) of the image, or of its half-scale version."""
+def _cut(crop: Tensor, image: Image.Image, left: int, top: int, *, half: bool, padding: str) -> None:
+    """Fill a square (3, S, S) from what lies at (left, top) of the image, or of its half-scale version."""
+    size = crop.shape[2]
     width, height = _half_size(image) if half else image.size
     box = (max(left, 0), max(top, 0), min(left + size, width), min(top + size, height))
     pixels = (_half_region if half else _region)(image, box)[:3]
-    if pixels.shape[1:] == (size, size):
-        return pixels
-    if padding == "reflect":
+    if pixels.shape == crop.shape:
+        crop.copy_(pixels)
+    elif padding == "reflect":
         rows, columns = (_reflected(start, size, length) for start, length in ((top, height), (left, width)))
-        return pixels[:, rows - box[1]][:, :, columns - box[0]]
-    square = pixels.new_zeros(3, size, size)
-    square[:, box[1] - top : box[3] - top, box[0] - left : box[2] - left] = pixels
-    return square
+        crop.copy_(pixels[:, rows - box[1]][:, :, columns - box[0]])
+    else:
+        crop.zero_()[:, box[1] - top : box[3] - top, box[0] - left : box[2] - left] = pixels
 
 
 def _reflected(start: int, size: int, length: int) -> Tensor:

@@ -112,10 +112,11 @@ class CropPairs(Dataset[PairBatch]):
         first = self._read(index % len(self.photos), generator)
         partner = int(torch.randint(len(self.photos), (), generator=generator))  # drawn, if only to draw alike
         second = first if self.partner == "same" else self._read(partner, generator)
-        views = [
-            random_crops(image, self.crop_size, generator, self.padding, self.half_scale) for image in (first, second)
-        ]
-        return PairBatch(torch.stack(views), self.degradation.draw(1, generator), (epoch, index))
+        scales = 1 if self.half_scale == "none" else 2
+        crops = torch.empty(2, scales, 3, self.crop_size, self.crop_size, dtype=torch.uint8)
+        for view, image in zip(crops, (first, second), strict=True):
+            random_crops(image, self.crop_size, generator, self.padding, self.half_scale, out=view)
+        return PairBatch(crops, self.degradation.draw(1, generator), (epoch, index))
 
     def _read(self, photo: int, generator: Generator) -> Image.Image:
         """Return a photograph, or the next one drawn if it cannot be decoded."""
