@@ -11,8 +11,8 @@ class PretendedCuda(FakeTensorMode):
 
     It refuses what a GPU refuses, tensors of two devices in one operation (numbers aside), and remembers in `waits` for
     what the CPU would have to wait: a number that it reads, or a copy, from the host too, that is not `non_blocking`. A
-    number read is 1. Shapes that depend on values (masks, nonzero, unique) raise PyTorch's own error; gradients cannot be
-    computed.
+    number read is 1. Shapes that depend on values (masks, nonzero, unique) raise PyTorch's own error. There are no
+    gradients.
     """
 
     def __init__(self) -> None:
