@@ -29,7 +29,7 @@ def cuda(monkeypatch):
 
 @pytest.fixture
 def on_cuda(cuda, monkeypatch):
-    """Move a module there, without counting that as waiting."""
+    """Move a module there."""
     monkeypatch.setattr(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True)
 
     def move(module: nn.Module) -> nn.Module:
@@ -87,7 +87,6 @@ def test_a_batch_is_degraded_and_normalised_without_waiting_for_a_gpu(cuda, demo
 @pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2"])
 def test_features_loss_and_measures_are_computed_without_waiting_for_a_gpu(on_cuda, cuda, name):
     encoder = on_cuda(Encoder(name, weights="none"))
-    cuda.waits.clear()
     with cuda:
         images = torch.empty(8, 3, 64, 64, device="cuda")
         views = [encoder(normalize(images)) for _ in range(2)]

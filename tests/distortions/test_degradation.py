@@ -272,6 +272,7 @@ def test_no_distortion_waits_for_the_device(crops):
         torch.cuda.set_sync_debug_mode("default" if warm_up else "error")
         try:
             for name in CATALOG:
-                distort(images, name, levels, torch.Generator("cuda").manual_seed(1))
+                distorted = distort(images, name, levels, torch.Generator("cuda").manual_seed(1))
+                assert distorted.device == images.device  # to wait raises here
         finally:
             torch.cuda.set_sync_debug_mode("default")
