@@ -6,10 +6,11 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import torch
-from PIL import Image, features
+from PIL import Image, PngImagePlugin, features
 
 from arniqa_pl.data.images import denormalize, list_images, normalize, read_image, to_tensor, to_unit
 from arniqa_pl.errors import InputError
@@ -34,9 +35,9 @@ def test_whatever_comes_becomes_rgb(tmp_path, photo, mode):
 def png(pixels: np.ndarray, colour_type: int) -> bytes:
     """A PNG of (H, W, channels) uint16, which Pillow reads but does not write."""
     height, width, _ = pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    return png_of((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    deep = header(width, height, bits=16, colour_type=colour_type)
+    return png_of((b"IHDR", deep), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
 
 
 def png_of(*chunks: tuple[bytes, bytes]) -> bytes:
@@ -90,8 +91,7 @@ def test_formats(tmp_path, photo, suffix):
 
 
 def test_bombs_are_refused_before_they_go_off(tmp_path):
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    content = png_of((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
+    content = png_of((b"IHDR", header(60000, 60000)), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
     (tmp_path / "bomb.png").write_bytes(content)
     with pytest.raises(InputError, match=r"could not decode .*bomb\.png: .*decompression bomb"):
         read_image(tmp_path / "bomb.png")
@@ -116,6 +116,92 @@ def test_orientation_is_applied(tmp_path, photo, suffix):
         assert read_image(tmp_path / f"turned.{suffix}").tobytes() == upright.tobytes()
 
 
+def of_filters(pixels: np.ndarray, filters: list[int]) -> bytes:
+    """A PNG of (H, W, 3) uint8 whose rows have these filters in turn, and noise where their differences would be."""
+    height, width, _ = pixels.shape
+    rows = b"".join(bytes([filters[row % len(filters)]]) + pixels[row].tobytes() for row in range(height))
+    return png_of((b"IHDR", header(width, height)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+
+
+def header(width: int, height: int, *, bits: int = 8, colour_type: int = 2, interlaced: bool = False) -> bytes:
+    return struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, interlaced)
+
+
+def by_pillow(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.fixture
+def decoded_by_libpng(monkeypatch):
+    """Whatever imagecodecs was given."""
+    given, decode = [], imagecodecs.png_decode
+    monkeypatch.setattr(imagecodecs, "png_decode", lambda content: given.append(content) or decode(content))
+    return given
+
+
+@pytest.mark.parametrize("filters", [[0], [1], [2], [3], [4], [0, 1, 2, 3, 4]])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (31, 17), (256, 64)])
+def test_plain_pngs_have_the_pixels_that_pillow_finds(decoded_by_libpng, filters, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    content = of_filters(pixels, filters)
+    assert np.array_equal(np.asarray(read_image(io.BytesIO(content))), by_pillow(content))
+    assert decoded_by_libpng == [content]
+
+
+def test_photographs_have_the_pixels_that_pillow_finds(tmp_path, decoded_by_libpng, photo):
+    metadata = PngImagePlugin.PngInfo()
+    metadata.add_text("Software", "a converter")
+    metadata.add(b"gAMA", struct.pack(">I", 45455))
+    metadata.add(b"tIME", bytes((7, 232, 1, 1, 0, 0, 0)))
+    for number, options in enumerate(
+        [{}, {"compress_level": 0}, {"optimize": True}, {"pnginfo": metadata, "dpi": (72, 72)}]
+    ):
+        photo.save(tmp_path / f"{number}.png", **options)
+        assert np.array_equal(np.asarray(read_image(tmp_path / f"{number}.png")), np.asarray(photo))
+    assert len(decoded_by_libpng) == 4
+
+
+def test_what_more_than_pixels_says_is_left_to_pillow(decoded_by_libpng, photo):
+    """An orientation in any of its places, a colour for transparency, interlacing, more after the end."""
+    photo = photo.resize((48, 30))
+    stream, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    photo.save(stream, "PNG")
+    plain = stream.getvalue()
+    before, pixels = plain[:33], plain[33:]
+    told = b"\nexif\n%8d\n" % len(exif.tobytes()) + exif.tobytes().hex().encode()
+    hidden = [(b"eXIf", exif.tobytes()[6:]), (b"tEXt", b"Raw profile type exif\0" + told)]
+    for chunk in hidden:
+        image = read_image(io.BytesIO(before + png_of(chunk)[8:] + pixels))
+        assert np.array_equal(np.asarray(image), np.rot90(np.asarray(photo), -1))
+    colour = struct.pack(">HHH", *photo.getpixel((3, 4)))
+    image = read_image(io.BytesIO(before + png_of((b"tRNS", colour))[8:] + pixels))
+    assert image.getpixel((3, 4)) == (255, 255, 255)
+    assert np.array_equal(np.asarray(read_image(io.BytesIO(plain + b"more"))), np.asarray(photo))
+    passes = png_of((b"IHDR", header(1, 1, interlaced=True)), (b"IDAT", zlib.compress(b"\0abc")), (b"IEND", b""))
+    assert read_image(io.BytesIO(passes)).getpixel((0, 0)) == tuple(b"abc")
+    assert not decoded_by_libpng
+
+
+def test_no_bit_of_a_plain_png_can_turn_unseen(photo):
+    stream = io.BytesIO()
+    photo.resize((24, 16)).save(stream, "PNG")
+    content = stream.getvalue()
+    whole = read_image(io.BytesIO(content)).tobytes()
+    harmless = []  # lengths and the last check sum: where Pillow, which gets what is not plain, does not look
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            image = read_image(io.BytesIO(damaged))
+        except InputError:
+            continue
+        harmless.append(bit)
+        assert image.tobytes() == whole, bit
+    assert len(harmless) < 16 * 8
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", None])
 def test_errors_name_the_file(tmp_path, photo, content):
     file = tmp_path / "broken.jpg"
@@ -135,7 +221,7 @@ def encoded(photo: Image.Image) -> dict[str, bytes]:
     colours, gray, clear = photo.convert("P"), photo.convert("L"), photo.convert("RGBA")
     kinds = {
         "jpg": [(photo, {"exif": exif}), (photo, {"progressive": True}), (photo.convert("CMYK"), {}), (gray, {})],
-        "png": [(photo, {"exif": exif}), (colours, {}), (clear, {}), (deep, {})],
+        "png": [(photo, {}), (photo, {"exif": exif}), (colours, {}), (clear, {}), (deep, {})],
         "gif": [(colours, {"save_all": True, "append_images": [colours]})],
         "webp": [(photo, {"exif": exif}), (clear, {"lossless": True})],
         "bmp": [(photo, {}), (colours, {})],

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import pyarrow
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Generator, Tensor
 from torch.nn import functional as F
-
-from arniqa_pl.data.images import to_tensor
 
 _MARGIN = 4  # source pixels on either side that the bicubic kernel sees at half scale
 
@@ -19,8 +19,7 @@ def half_scale(image: Image.Image) -> Image.Image:
     PyTorch's antialiased bicubic kernel on bytes: seven times as fast as Pillow's; about one value in a thousand
     differs from Pillow's, by one of 255 levels.
     """
-    pixels = _half_region(image, (0, 0, *_half_size(image)))[:3]
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    return Image.fromarray(_half_region(image, (0, 0, *_half_size(image)))[..., :3].copy())
 
 
 def with_short_side(image: Image.Image, side: int | None) -> Image.Image:
@@ -156,40 +155,41 @@ def _cut(crop: Tensor, image: Image.Image, left: int, top: int, *, half: bool, p
     size = crop.shape[2]
     width, height = _half_size(image) if half else image.size
     box = (max(left, 0), max(top, 0), min(left + size, width), min(top + size, height))
-    pixels = (_half_region if half else _region)(image, box)[:3]
-    if pixels.shape == crop.shape:
-        crop.copy_(pixels)
-    elif padding == "reflect":
-        rows, columns = (_reflected(start, size, length) for start, length in ((top, height), (left, width)))
-        crop.copy_(pixels[:, rows - box[1]][:, :, columns - box[0]])
-    else:
-        crop.zero_()[:, box[1] - top : box[3] - top, box[0] - left : box[2] - left] = pixels
+    pixels = (_half_region if half else _region)(image, box)
+    inside = crop.numpy().transpose(1, 2, 0)  # NumPy copies what lies apart twice as fast as PyTorch
+    if pixels.shape[:2] != inside.shape[:2]:
+        if padding == "reflect":
+            rows, columns = (_reflected(start, size, length) for start, length in ((top, height), (left, width)))
+            pixels = pixels[rows - box[1]][:, columns - box[0]]
+        else:
+            inside[:] = 0
+            inside = inside[box[1] - top : box[3] - top, box[0] - left : box[2] - left]
+    inside[:] = pixels[..., :3]
 
 
-def _reflected(start: int, size: int, length: int) -> Tensor:
+def _reflected(start: int, size: int, length: int) -> NDArray[np.int64]:
     """Return the size indices from start on, reflected at both ends of an axis (NumPy's mode "reflect")."""
     period = max(2 * (length - 1), 1)
-    indices = torch.arange(start, start + size) % period
-    return torch.minimum(indices, period - indices)
+    indices = np.arange(start, start + size) % period
+    return np.minimum(indices, period - indices)
 
 
 def _half_size(image: Image.Image) -> tuple[int, int]:
     return max(image.width // 2, 1), max(image.height // 2, 1)
 
 
-def _half_region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
+def _half_region(image: Image.Image, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """Compute the part of the half-scale image in a box (left, top, right, bottom) of it: as `_region`."""
     (left, right, columns, x), (top, bottom, rows, y) = (
         _source(*span) for span in ((box[0], box[2], image.width), (box[1], box[3], image.height))
     )
-    # With the strides of (1, H, W, 4), which PyTorch's kernel takes as they are; those of pixels[None] it rearranges.
-    pixels = _region(image, (left, top, right, bottom)).permute(1, 2, 0)[None].permute(0, 3, 1, 2)
-    halved = F.interpolate(pixels, size=(rows, columns), mode="bicubic", antialias=True)[0]
-    return halved[:, y : y + box[3] - box[1], x : x + box[2] - box[0]]
+    pixels = torch.from_numpy(_region(image, (left, top, right, bottom))[None]).permute(0, 3, 1, 2)
+    halved = F.interpolate(pixels, size=(rows, columns), mode="bicubic", antialias=True)
+    return halved.permute(0, 2, 3, 1).numpy()[0, y : y + box[3] - box[1], x : x + box[2] - box[0]]
 
 
-def _region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
-    """Return the part of an RGB image in a box as (3 or 4, H, W) uint8; what a fourth channel holds means nothing.
+def _region(image: Image.Image, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Return the part of an RGB image in a box as (H, W, 3 or 4); what a fourth channel holds means nothing.
 
     Most images lie in one piece, four bytes a pixel, and are not copied: what is returned is a view of the image, to be
     read at once. Of larger ones (16 MB) the part is copied.
@@ -198,9 +198,8 @@ def _region(image: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
     try:
         pixels = pyarrow.array(image).values
     except ValueError:  # several pieces
-        return to_tensor(image.crop(box))
-    whole = torch.from_dlpack(pixels).view(image.height, image.width, 4)
-    return whole[top:bottom, left:right].permute(2, 0, 1)
+        return np.array(image.crop(box))
+    return torch.from_dlpack(pixels).numpy().reshape(image.height, image.width, 4)[top:bottom, left:right]
 
 
 def _source(first: int, last: int, length: int) -> tuple[int, int, int, int]:

@@ -1,9 +1,14 @@
+import logging
+import math
 import os
 import struct
+import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
+import imagecodecs
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
@@ -14,7 +19,7 @@ from arniqa_pl.errors import InputError
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# What Pillow's decoders let through when a file is damaged: found by mutating files of every format.
+# What decoders let through when a file is damaged: found by mutating files of every format.
 DECODING_ERRORS = (
     OSError,
     EOFError,
@@ -29,6 +34,11 @@ DECODING_ERRORS = (
     Image.DecompressionBombError,
 )
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose 16-bit grey Pillow opens as 32-bit integers
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_EIGHT_BIT_RGB = bytes((8, 2, 0, 0, 0))  # the end of a PNG's header: bits, colour type, no interlacing
+_PLAIN_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tIME", b"tEXt"})
+
+logging.getLogger("imagecodecs").setLevel(logging.ERROR)  # libpng warns of metadata, without naming the file
 
 
 def read_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.Image:
@@ -37,8 +47,12 @@ def read_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.
     The content decides about the format, not the suffix. Of an animation the first frame is taken; colour profiles
     are not applied. Images of more than 179 million pixels are refused as decompression bombs (Pillow's limit).
 
+    Pillow decodes; but a PNG of 8-bit RGB and nothing that turns or masks it, which is what pristine photographs and
+    the images of most databases are stored as, libpng by way of imagecodecs: the same pixels in three quarters of the
+    time.
+
     Args:
-        source: a file, or what is in one.
+        source: a file, or what is in one, seekable.
         name: how an error calls what is not read from a named file.
 
     Raises:
@@ -46,12 +60,40 @@ def read_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.
 
     """
     try:
+        if (content := _plain_png(source)) is not None:
+            return Image.fromarray(imagecodecs.png_decode(content))
         with Image.open(source) as image:
             if image.format == "EPS":  # for whose pixels Pillow would start Ghostscript
                 raise InputError("wanted pixels, found PostScript, which is a program")
             return to_rgb(image)
     except DECODING_ERRORS as error:
         raise InputError(f"Wanted an image, could not decode {name or source}: {error}") from error
+
+
+def _plain_png(source: Path | str | BinaryIO) -> bytes | None:
+    """Return what is in a PNG whose pixels are all there is to it; None if it is anything else, or not whole."""
+    with Path(source).open("rb") if isinstance(source, str | Path) else nullcontext(source) as file:
+        header = file.read(29)
+        file.seek(0)
+        if not (header.startswith(_PNG_SIGNATURE) and header.endswith(_EIGHT_BIT_RGB)):
+            return None
+        content = file.read()
+    if math.prod(struct.unpack(">II", header[16:24])) > (Image.MAX_IMAGE_PIXELS or 0):
+        return None
+    kind, place = b"", len(_PNG_SIGNATURE)
+    while place + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        end = place + 8 + length
+        if kind not in _PLAIN_CHUNKS:
+            return None
+        if kind != b"IDAT":  # of which libpng looks at the check sum itself
+            told = content[place + 8 : end]
+            if zlib.crc32(kind + told).to_bytes(4) != content[end : end + 4]:
+                return None
+            if kind == b"tEXt" and told.startswith((b"Raw profile", b"XML")):  # may say how to turn the image
+                return None
+        place = end + 4
+    return content if kind == b"IEND" and place == len(content) else None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

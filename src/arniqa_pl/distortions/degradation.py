@@ -6,11 +6,13 @@ section 3.1.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Any, overload
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -106,9 +108,9 @@ class DegradationModel:
         self.max_distortions = max_distortions
         self.pristine_prob = pristine_prob
         self.codec = codec
-        weights = np.exp(-(np.arange(num_levels) ** 2) / (2 * LEVEL_DEVIATION**2))
+        weights = [math.exp(-(level**2) / (2 * LEVEL_DEVIATION**2)) for level in range(num_levels)]
         # the last bound, 1, is left out, so that rounding can never give a level above num_levels
-        self._level_bounds = np.cumsum(weights / weights.sum())[:-1]
+        self._level_bounds = list(accumulate(weight / sum(weights) for weight in weights))[:-1]
 
     def draw(self, n: int, generator: Generator | None = None) -> Composition:
         """Draw `n` compositions.
@@ -126,17 +128,21 @@ class DegradationModel:
         generator = Generator().manual_seed(DEFAULT_SEED) if generator is None else generator
         if generator.device.type != "cpu":
             raise InputError(f"Wanted a generator on the CPU to draw compositions, got {generator.device}.")
-        uniform = torch.rand(n, 2 + 3 * len(GROUPS), generator=generator, dtype=torch.float64).numpy()
-        pristine = uniform[:, 0] < self.pristine_prob
-        order, choice, height = np.split(uniform[:, 2:], 3, axis=1)
-        lengths = np.where(pristine, 0, np.ceil((1 - uniform[:, 1]) * self.max_distortions)).astype(int).tolist()
-        groups = order.argsort(axis=1).tolist()
-        members = list(GROUPS.values())
-        levels = (1 + np.searchsorted(self._level_bounds, height, side="right")).tolist()
-        return Composition(
-            [(members[g][int(choice[i, k] * len(members[g]))], levels[i][k]) for k, g in enumerate(groups[i][:length])]
-            for i, length in enumerate(lengths)
-        )
+        uniforms = torch.rand(n, 2 + 3 * len(GROUPS), generator=generator, dtype=torch.float64)
+        return Composition(map(self._chain, uniforms.tolist()))
+
+    def _chain(self, uniforms: list[float]) -> list[tuple[str, int]]:
+        # plain Python: NumPy's arrays of one row would take a loader's worker three times as long
+        pristine, shortness, *rest = uniforms
+        if pristine < self.pristine_prob:
+            return []
+        count = len(GROUPS)
+        order, choices, heights = rest[:count], rest[count : 2 * count], rest[2 * count :]
+        groups = sorted(zip(order, GROUPS.values(), strict=True))[: math.ceil((1 - shortness) * self.max_distortions)]
+        return [
+            (members[int(choice * len(members))], 1 + bisect_right(self._level_bounds, height))
+            for (_, members), choice, height in zip(groups, choices, heights, strict=False)
+        ]
 
     @torch.no_grad()
     def apply(self, images: Tensor, composition: Composition, generator: Generator | None = None) -> Tensor:
