@@ -95,6 +95,31 @@ def test_a_resumed_run_stays_in_its_folder_and_keeps_its_first_log(trained):
     assert "experiment=demo" in (folder / "runs/first/.hydra/overrides.yaml").read_text()
 
 
+def test_a_place_that_cannot_be_opened_is_told_in_a_sentence(small_data, tmp_path):
+    (tmp_path / "list.txt").mkdir()
+    photos = f"input={small_data}/KADIS700/ref_imgs"
+    printed = run(tmp_path, "prepare", "photos", photos, "output=list.txt", "screening.num_workers=0", code=1)
+    assert "Traceback" not in printed
+    assert "Wanted to open list.txt, could not: Is a directory." in printed
+
+
+def test_stopped_from_the_keyboard_a_command_says_so_and_no_more(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "arniqa_pl.prepare", "output=demo"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while process.poll() is None and not (tmp_path / "demo" / "KADIS700").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT, printed
+    assert "Stopped before the end; what was finished is kept." in printed
+    assert "Traceback" not in printed
+
+
 def test_a_run_whose_second_rank_dies_ends_and_says_so(small_data, tmp_path):
     two = ("trainer.accelerator=cpu", "trainer.devices=2", "data.samples_per_epoch=400")
     process = start(tmp_path, f"paths.data_dir={small_data}", *two)

@@ -4,6 +4,7 @@ Lightning, pandas and MLflow are imported where they are needed: a command that 
 """
 
 import ctypes
+import errno
 import functools
 import logging
 import signal
@@ -67,19 +68,15 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
             try:
                 with writing(HydraConfig.get().runtime.output_dir, FULL):
                     return jobs.run_job(cfg, checked)
-            except (InputError, InstantiationException) as error:
-                cause = error.__cause__ if isinstance(error, InstantiationException) else error
-                if not isinstance(cause, InputError):
-                    raise
-                # The one kind of exception that Hydra prints without a traceback; it exits with 1 all the same.
-                raise CompactHydraException(str(cause)) from cause
             except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
                 key = str(error).splitlines()[0].rpartition(" ")[2]  # OmegaConf's first line ends with it
                 raise CompactHydraException(f"Wanted {key}=…, which has no default: add it to the command.") from None
-            except RuntimeError as error:
-                if (sentence := _in_a_sentence(error)) is None:
+            except (InputError, InstantiationException, OSError, RuntimeError) as error:
+                cause = error.__cause__ if isinstance(error, InstantiationException) else error
+                if (sentence := _in_a_sentence(cause)) is None:
                     raise
-                raise CompactHydraException(sentence) from error
+                # The one kind of exception that Hydra prints without a traceback; it exits with 1 all the same.
+                raise CompactHydraException(sentence) from cause
             except (KeyboardInterrupt, SystemExit) as stop:
                 if _asked_to_leave(stop):
                     raise SystemExit(128 + signal.SIGTERM) from stop
@@ -98,7 +95,10 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
                 check_shown(config_name)
             except InputError as error:
                 raise SystemExit(str(error)) from error
-            return run()
+            try:
+                return run()
+            except KeyboardInterrupt:
+                raise SystemExit(128 + signal.SIGINT) from None
 
         return functools.wraps(command)(command_line)
 
@@ -122,21 +122,31 @@ def _asked_to_leave(stop: BaseException) -> bool:
     return isinstance(stop, SIGTERMException)
 
 
-def _in_a_sentence(error: RuntimeError) -> str | None:
-    """Say what PyTorch means where another process of a command is gone; None: the error is about something else."""
+def _in_a_sentence(error: BaseException | None) -> str | None:
+    """Say what an error means that the user, or the machine, can do something about; None: it is a fault of ours."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _NO_ACCESS and error.filename is not None:
+        return (
+            f"Wanted to open {error.filename}, could not: {error.strerror}. Give this user access to it, or "
+            "name another place."
+        )
     if killed := _killed_loader(error):
         return (
             f"A process that loads images was killed: {killed} The system does so where memory runs out: lower "
             "num_workers, batch_size or cache_images (of data or features), and run the command again; a training goes "
             "on with resume=<its folder>."
         )
-    if _left_alone(error):
+    if isinstance(error, RuntimeError) and _left_alone(error):
         return (
             f"Wanted an answer from the other processes of this command, found none ({error}): one of them, its host "
             "or the network is gone; see what they said. Training goes on from its last checkpoint with resume=<folder "
             "of the run>."
         )
     return None
+
+
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 
 
 def _killed_loader(error: BaseException | None) -> str | None:
@@ -220,10 +230,10 @@ def require_databases(cfg: DictConfig) -> None:
 
 
 def read_input(config: DictConfig) -> Any:
-    """Instantiate a config; an InputError comes through as it is, not inside one of Hydra's."""
+    """Instantiate a config; a user's mistake comes through as it is, not inside one of Hydra's exceptions."""
     try:
         return instantiate(config)
     except InstantiationException as error:
-        if not isinstance(error.__cause__, InputError):
+        if (sentence := _in_a_sentence(error.__cause__)) is None:
             raise
-        raise error.__cause__ from None
+        raise InputError(sentence) from error.__cause__

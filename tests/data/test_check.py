@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -68,6 +69,37 @@ def test_it_does_not_stop_at_the_first_fault(kadid):
     assert told["unreadable images"].count("\n") == 1
     assert str(images / "I02_01_01.png") in told["unreadable images"]
     assert "images/I03_01_01.png, images/I04_01_01.png" in told["same file in two groups"]
+
+
+def test_published_splits_have_the_size_that_was_published(kadid):
+    (kadid / "splits").mkdir()
+    for side, rows in {"train": range(12), "val": range(12, 18), "test": range(18, 24)}.items():
+        np.save(kadid / "splits" / f"{side}.npy", [rows])
+    database = kadid10k.read(str(kadid))
+    assert faults(database)["splits"].startswith(
+        "splits: wanted published, ≤ 7125/1000/2000 rows, found ≤ 12/6/6 rows."
+    )
+    assert faults(database, excerpt=True) == {}
+
+
+def test_scores_of_a_whole_release_fill_its_scale(kadid):
+    database = kadid10k.read(str(kadid))
+    whole = replace(database, release=replace(database.release, rows=len(database.table)))
+    assert "scores (MOS, higher is better)" not in faults(whole)
+    squeezed = whole.table.assign(score=1 + whole.table["score"] / 5)
+    told = faults(replace(whole, table=squeezed))["scores (MOS, higher is better)"]
+    assert told.startswith("scores: wanted 1 to 5, found 1.")
+    with pytest.raises(InputError, match="on another scale"):
+        require_sound(replace(whole, table=squeezed))
+
+
+def test_a_file_that_cannot_be_opened_is_one_fault_of_many(kadid):
+    image = kadid / "images" / "I01_10_05.png"
+    image.unlink()
+    image.symlink_to("/proc/self/mem")  # a file that even root cannot read
+    told = faults(kadid10k.read(str(kadid)), decode=True, excerpt=True)
+    assert set(told) == {"unreadable images"}
+    assert "Input/output error" in told["unreadable images"]
 
 
 def test_two_files_that_differ_in_case_alone_are_not_guessed_between(replicas, tmp_path):

@@ -171,7 +171,11 @@ def test_what_more_than_pixels_says_is_left_to_pillow(decoded_by_libpng, photo):
     plain = stream.getvalue()
     before, pixels = plain[:33], plain[33:]
     told = b"\nexif\n%8d\n" % len(exif.tobytes()) + exif.tobytes().hex().encode()
-    hidden = [(b"eXIf", exif.tobytes()[6:]), (b"tEXt", b"Raw profile type exif\0" + told)]
+    hidden = [
+        (b"eXIf", exif.tobytes()[6:]),
+        (b"tEXt", b"Raw profile type exif\0" + told),
+        (b"tEXt", b"exif\0" + exif.tobytes()),
+    ]
     for chunk in hidden:
         image = read_image(io.BytesIO(before + png_of(chunk)[8:] + pixels))
         assert np.array_equal(np.asarray(image), np.rot90(np.asarray(photo), -1))

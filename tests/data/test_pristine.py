@@ -39,7 +39,7 @@ def test_several_folders_follow_each_other_in_the_order_given(folders):
 
 
 def test_a_list_keeps_its_own_order_and_is_relative_to_its_folder(folders, monkeypatch):
-    (folders / "list.txt").write_text("two/z.png\n\none/b.png\n")
+    (folders / "list.txt").write_text("two/z.png\n\none/b.png\n", encoding="utf-8-sig")  # as Windows' editors do
     monkeypatch.chdir("/")
     assert greys(find_photos(os.path.relpath(folders / "list.txt"))) == [3, 0]
 

@@ -86,6 +86,13 @@ def test_unreadable_files_stop_the_command_unless_they_are_left_out(screened, tm
     assert not (tmp_path / "photos.txt").exists()
 
 
+def test_the_list_is_not_named_as_the_report_is(screened, tmp_path):
+    photos, table = screened
+    with pytest.raises(InputError, match=r"Wanted a text file for the list, got .*photos\.csv"):
+        write_screening(table, photos, tmp_path / "photos.csv", ["unreadable"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_problems_have_names(screened, tmp_path):
     photos, table = screened
     with pytest.raises(InputError, match=r"some of unreadable, small, blurred, blocky, flat, got ugly"):

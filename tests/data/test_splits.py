@@ -97,6 +97,8 @@ GOOD = {"train": [0, 1, 2], "val": [3, 4], "test": [6, 7]}
         ({"test": [6, -1]}, r"at least 2 rows on the test side .* found 1"),
         ({"test": [6.0, 7.0]}, r"Wanted integers .*test\.npy, found float64 \(2,\)"),
         ({"test": [[[6, 7]]]}, r"found int64 \(1, 1, 2\)"),
+        ({"test": np.uint64([2**63 + 5, 7])}, r"found uint64 \(2,\)"),
+        ({side: np.empty((0, 5), int) for side in ("train", "val", "test")}, r"found int64 \(0, 5\)"),
         ({"val": [[3, 4], [3, 4]]}, r"as many splits .* found 1, 2, 1"),
     ],
 )
@@ -114,9 +116,12 @@ def test_damaged_published_tables_are_refused_and_never_unpickled(tmp_path):
     (tmp_path / "test.npz").rename(tmp_path / "test.npy")
     with pytest.raises(InputError, match=r"Wanted integers .*test\.npy, found NpzFile: restore it"):
         read_splits(tmp_path, GROUPS)
-    (tmp_path / "test.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(InputError, match=r"test\.npy, could not read it"):
-        read_splits(tmp_path, GROUPS)
+    np.save(tmp_path / "test.npy", [6, 7])
+    sound = (tmp_path / "test.npy").read_bytes()
+    for damaged in (b"\x93NUMPY", sound.replace(b"(2,), }         ", b"(9999999999999,),}")):
+        (tmp_path / "test.npy").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"test\.npy, could not read it"):
+            read_splits(tmp_path, GROUPS)
     (tmp_path / "test.npy").unlink()
     with pytest.raises(InputError, match=r"test\.npy, could not read it: .*No such file"):
         read_splits(tmp_path, GROUPS)

@@ -54,7 +54,7 @@ def check_database(database: Database, *, decode: bool, excerpt: bool) -> list[F
         _images("images", database, database.table["image"]),
         _images("reference images", database, database.table["reference"]),
         _named_twice(database),
-        _splits(database),
+        _splits(database, excerpt),
     ]
     return findings + (_decoded(database) if decode else [])
 
@@ -112,12 +112,14 @@ def _difference(what: str, found: str, wanted: str, url: str) -> str:
 def _scores(database: Database) -> Finding:
     """Compare the range of the scores with the nominal one and with the release's, which may leave it."""
     low, high = database.scores.min(), database.scores.max()
-    seen = database.release.seen if database.release and database.release.seen else database.score_range
+    release = database.release
+    seen = release.seen if release and release.seen else database.score_range
     bounds = min(seen[0], database.score_range[0]), max(seen[1], database.score_range[1])
     wanted = f"{bounds[0]:g} to {bounds[1]:g}"
     kind = "MOS, higher is better" if database.higher_is_better else "DMOS, lower is better"
     fault = ""
-    if low < bounds[0] or high > bounds[1]:
+    whole = release is not None and len(database.table) == release.rows  # a part may lack the ends of the scale
+    if low < bounds[0] or high > bounds[1] or (whole and high - low < (seen[1] - seen[0]) / 2):
         fault = (
             f"scores: wanted {wanted}, found {low:g} to {high:g}. They are on another scale: restore the score file, "
             "or, for a table of your own, correct its score_range."
@@ -156,8 +158,8 @@ def _named_twice(database: Database) -> Finding:
     return Finding("rows of the same image", str(len(repeated)), "0", fault)
 
 
-def _splits(database: Database) -> Finding:
-    """Read the splits that the database brings, which proves them."""
+def _splits(database: Database, excerpt: bool) -> Finding:
+    """Read the splits that the database brings, which proves them, and compare the size of their sides."""
     sizes = database.release.split_sizes if database.release else None
     wanted = f"published, ≤ {'/'.join(map(str, sizes))} rows" if sizes else ""
     try:
@@ -166,8 +168,12 @@ def _splits(database: Database) -> Finding:
         return Finding("splits", "unusable", wanted, f"splits: {error}")
     if splits.origin == "drawn":
         return Finding("splits", "none: they are drawn", wanted)
-    largest = (max(map(len, side)) for side in zip(*((s.train, s.val, s.test) for s in splits), strict=True))
-    return Finding("splits", f"{len(splits)} {splits.origin}, ≤ {'/'.join(map(str, largest))} rows", wanted)
+    largest = tuple(max(map(len, side)) for side in zip(*((s.train, s.val, s.test) for s in splits), strict=True))
+    found = f"≤ {'/'.join(map(str, largest))} rows"
+    fault = ""
+    if splits.origin == "published" and sizes not in (None, largest):
+        fault = f"splits: wanted {wanted}, found {found}. The tables in splits/ belong to other scores: restore them."
+    return Finding("splits", f"{len(splits)} {splits.origin}, {found}", wanted, fault, excused=excerpt)
 
 
 def _decoded(database: Database) -> list[Finding]:
@@ -179,7 +185,8 @@ def _decoded(database: Database) -> list[Finding]:
         bar = tqdm(pool.map(_decode, paths), total=len(paths), desc=f"Decoding {database.name}", unit="image")
         errors, digests = zip(*bar, strict=True) if paths else ((), ())
     broken = [error for error in errors if error]
-    same = there.assign(digest=digests).groupby("digest").filter(lambda files: files["group"].nunique() > 1)
+    read = there.assign(digest=digests).query("digest != ''")
+    same = read.groupby("digest").filter(lambda files: files["group"].nunique() > 1)
     fault = ""
     if broken:
         fault = "\n".join([f"unreadable images: {len(broken)}. Restore them; the first are:", *broken[:20]])
@@ -197,11 +204,12 @@ def _decoded(database: Database) -> list[Finding]:
 
 
 def _decode(path: Path) -> tuple[str, str]:
-    """Return what is wrong with an image, or "", and the hash of its file."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    """Return what is wrong with an image, or "", and the hash of its file, "" if it cannot be read."""
+    digest = ""
     try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         read_image(path)
-    except InputError as error:
+    except (InputError, OSError) as error:
         return str(error), digest
     return "", digest

@@ -34,8 +34,9 @@ DECODING_ERRORS = (
     Image.DecompressionBombError,
 )
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose 16-bit grey Pillow opens as 32-bit integers
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_START = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4s", 13, b"IHDR")
 _EIGHT_BIT_RGB = bytes((8, 2, 0, 0, 0))  # the end of a PNG's header: bits, colour type, no interlacing
+_HARMLESS_TEXTS = (b"Comment\0", b"Software\0", b"date:")  # others may tell Pillow how to turn the image
 _PLAIN_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tIME", b"tEXt"})
 
 logging.getLogger("imagecodecs").setLevel(logging.ERROR)  # libpng warns of metadata, without naming the file
@@ -75,12 +76,12 @@ def _plain_png(source: Path | str | BinaryIO) -> bytes | None:
     with Path(source).open("rb") if isinstance(source, str | Path) else nullcontext(source) as file:
         header = file.read(29)
         file.seek(0)
-        if not (header.startswith(_PNG_SIGNATURE) and header.endswith(_EIGHT_BIT_RGB)):
+        if not (header.startswith(_PNG_START) and header.endswith(_EIGHT_BIT_RGB)):
             return None
         content = file.read()
     if math.prod(struct.unpack(">II", header[16:24])) > (Image.MAX_IMAGE_PIXELS or 0):
         return None
-    kind, place = b"", len(_PNG_SIGNATURE)
+    kind, place = b"", 8
     while place + 12 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, place)
         end = place + 8 + length
@@ -90,7 +91,7 @@ def _plain_png(source: Path | str | BinaryIO) -> bytes | None:
             told = content[place + 8 : end]
             if zlib.crc32(kind + told).to_bytes(4) != content[end : end + 4]:
                 return None
-            if kind == b"tEXt" and told.startswith((b"Raw profile", b"XML")):  # may say how to turn the image
+            if kind == b"tEXt" and not told.startswith(_HARMLESS_TEXTS):
                 return None
         place = end + 4
     return content if kind == b"IEND" and place == len(content) else None

@@ -1,5 +1,6 @@
 """Where the pristine photographs are that pre-training learns from."""
 
+import codecs
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +103,8 @@ def _listed(file: Path) -> list[str]:
     content = file.read_bytes()
     if b"\0" in content:
         raise InputError(f"Wanted a text file with the path of a photograph on each line, {file} is no text.")
-    lines = (line.removesuffix("\r") for line in os.fsdecode(content).split("\n"))  # of names that need not be text
+    text = os.fsdecode(content.removeprefix(codecs.BOM_UTF8))  # of names that need not be text
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
     names = [line for line in lines if line.strip()]
     missing = [name for name in names if not (file.parent / name).is_file()]
     if missing:

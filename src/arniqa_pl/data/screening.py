@@ -48,7 +48,7 @@ def screen_photos(
 
     """
     paths = [photos.path(index) for index in range(len(photos))]
-    with ProcessPoolExecutor(num_workers, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(max(num_workers, 1), initializer=_end_with_parent) as pool:
         measured = pool.map(measure_photo, paths, chunksize=8)
         rows = list(tqdm(measured, total=len(paths), desc="Screening", unit="photo"))
     table = pd.DataFrame(rows, columns=["side", "sharpness", "blockiness", "flat", "error"])
@@ -134,12 +134,15 @@ def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave
         How many photographs are in the list. Those with a line break in their paths cannot be: the log names the first.
 
     Raises:
-        InputError: leave_out names another problem; or photographs are unreadable, and are not to be left out.
+        InputError: leave_out names another problem; the output is named as the report is; or photographs are
+            unreadable, and are not to be left out.
 
     """
     if unknown := set(leave_out) - set(PROBLEMS):
         raise InputError(f"Wanted leave_out to name some of {', '.join(PROBLEMS)}, got {', '.join(sorted(unknown))}.")
     report = report_file(output)
+    if report == output:
+        raise InputError(f"Wanted a text file for the list, got {output}: beside it, the report takes the name .csv.")
     output.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(report, index=False, quoting=csv.QUOTE_NONNUMERIC)  # a name may hold a carriage return
     unreadable = table["error"] != ""

@@ -101,12 +101,13 @@ def _read_rows(file: Path) -> NDArray[np.integer]:
     """Read one side of all splits as (splits, rows)."""
     try:
         table = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:  # the last: a damaged header may ask for any size
         raise InputError(
             f"Wanted a split table in {file}, could not read it: {error}. Restore it, or remove the folder "
             f"{file.parent} to have splits drawn."
         ) from error
-    if not isinstance(table, np.ndarray) or table.dtype.kind not in "iu" or table.ndim not in (1, 2):
+    integers = isinstance(table, np.ndarray) and table.dtype.kind in "iu" and np.can_cast(table.dtype, np.int64)
+    if not integers or table.ndim not in (1, 2) or len(table) == 0:
         found = f"{table.dtype} {table.shape}" if isinstance(table, np.ndarray) else type(table).__name__
         raise InputError(f"Wanted integers (splits, rows) or (rows,) in {file}, found {found}: restore it.")
     return np.atleast_2d(table)
