@@ -28,7 +28,7 @@ def test_photographs_are_screened_listed_and_packed(tmp_path):
     report = pd.read_csv(tmp_path / "lists" / "fit.csv", keep_default_na=False)
     assert list(report["problems"]) == ["", "unreadable", "unreadable", "", ""]
 
-    output = run(tmp_path, "prepare", "shards", "input=lists/fit.txt", "output=packed", "num_workers=2")
+    output = run(tmp_path, "prepare", "shards", "input=lists/fit.txt", "output=packed")
     assert "3 photographs in shards: packed" in output
     assert "Create an account" not in output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lists", "packed", "photos"]

@@ -69,7 +69,7 @@ def photos(cfg: DictConfig) -> None:
 def shards(cfg: DictConfig) -> None:
     """Pack photographs into shards."""
     found = launch.read_input(cfg.photos)
-    write_shards(found, str(cfg.output), shard_bytes=cfg.shard_bytes, num_workers=cfg.num_workers)
+    write_shards(found, str(cfg.output), shard_bytes=cfg.shard_bytes)
     log.info("%d photographs in shards: %s", len(found), cfg.output)
 
 

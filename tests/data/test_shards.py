@@ -2,24 +2,34 @@ import copy
 import hashlib
 import json
 import os
+import shutil
+import signal
 import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import lightning
 import numpy as np
+import psutil
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 from PIL import Image
 
+from arniqa_pl.data import shards as shards_module
 from arniqa_pl.data.datamodule import PretrainingData
 from arniqa_pl.data.loading import EpochSampler
 from arniqa_pl.data.pristine import PhotoFiles, find_photos
 from arniqa_pl.data.shards import PhotoShards, write_shards
 from arniqa_pl.distortions import DegradationModel
 from arniqa_pl.errors import InputError
+from tests.faults.commands import WITHOUT_OVERRIDE
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +48,12 @@ def photos(tmp_path_factory) -> PhotoFiles:
 
 @pytest.fixture(scope="module")
 def shards(photos, tmp_path_factory) -> Path:
-    """The photographs in three shards or more, packed by two processes without a network."""
+    """The photographs in three shards or more, packed without a network."""
     output = tmp_path_factory.mktemp("packed") / "shards"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", offline)
         patch.setattr(socket, "create_connection", offline)
-        write_shards(photos, str(output), shard_bytes=60_000, num_workers=2)
+        write_shards(photos, str(output), shard_bytes=60_000)
     assert len(list(output.glob("*.bin"))) >= 3
     return output
 
@@ -181,8 +191,186 @@ def test_other_items_are_not_unpickled(shards, tmp_path):
         PhotoShards(str(tmp_path))
 
 
-def test_what_is_missing_or_in_the_way_is_said(photos, shards, tmp_path):
+def start(folder: Path, *words: str, before: tuple[str, ...] = ()) -> subprocess.Popen:
+    """Start the command in a session of its own; what it prints goes into the file printed."""
+    with (folder / "printed").open("wb") as printed:
+        return subprocess.Popen(
+            [*before, sys.executable, "-m", "arniqa_pl.prepare", "shards", *words],
+            cwd=folder,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def failed(process: subprocess.Popen, folder: Path) -> str:
+    """Wait for the end of a command that cannot succeed; return what it printed."""
+    try:
+        assert process.wait(120) != 0
+        assert [each for each in psutil.pids() if session(each) == process.pid] == []  # it left no process behind
+    finally:
+        process.kill()
+    return (folder / "printed").read_text()
+
+
+def session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_packing_fails_leaves_nothing_to_read_and_starts_afresh(photos, tmp_path, stop):
+    many = tmp_path / "many.txt"
+    many.write_text(f"{photos.path(1)}\n" * 100_000)  # seconds of work
+    process = start(tmp_path, "input=many.txt", "output=packed", "shard_bytes=200000")
+    while not list(tmp_path.glob("packed/*.bin")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    assert psutil.Process(process.pid).children(recursive=True) == []
+    os.killpg(process.pid, stop)
+    printed = failed(process, tmp_path)
+    assert ("Stopped before the end" in printed) == (stop == signal.SIGINT)
+    assert "photo/s" in printed  # progress has a rate
+    with pytest.raises(InputError, match=r"found no index\.json there"):
+        PhotoShards(str(tmp_path / "packed"))
+
+    write_shards(photos, str(tmp_path / "packed"), shard_bytes=60_000)
+    packed = PhotoShards(str(tmp_path / "packed"))
+    assert packed[9].tobytes() == photos[9].tobytes()
+    wanted = {"index.json", *packed.table()["image"]}
+    assert {path.name for path in (tmp_path / "packed").iterdir()} == wanted  # of the first packing nothing is left
+    with pytest.raises(InputError, match="Wanted a new or empty folder for shards"):
+        write_shards(photos, str(tmp_path / "packed"), shard_bytes=60_000)
+
+
+def test_files_that_cannot_be_read_are_told_before_packing(photos, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in (0, 1, 2):
+        shutil.copy(photos.path(number), folder)
+    (folder / "gone.jpg").symlink_to("nowhere")
+    (folder / "2.webp").chmod(0)
+    printed = failed(start(tmp_path, "input=photos", "output=packed", before=WITHOUT_OVERRIDE), tmp_path)
+    assert "Wanted 4 photographs, 2 cannot be read, the first is photos/2.webp: Permission denied." in printed
+    assert "Traceback" not in printed
+    assert not list((tmp_path / "packed").iterdir())
+
+
+def test_a_file_that_is_gone_in_the_middle_is_named(photos, tmp_path, monkeypatch):
+    shutil.copytree(photos.path(0).parent, tmp_path / "photos")
+    fewer = find_photos(str(tmp_path / "photos"))
+    monkeypatch.setattr(shards_module, "_require_readable", lambda photos: photos.path(7).unlink())
+    with pytest.raises(InputError, match=r"Wanted the photograph .*7\.jpg, could not read it any more: No such file"):
+        write_shards(fewer, str(tmp_path / "packed"), shard_bytes=60_000)
+    with pytest.raises(InputError, match=r"found no index\.json there"):
+        PhotoShards(str(tmp_path / "packed"))
+
+
+@pytest.mark.parametrize("theirs", ["chunk-0-0.bin", "weights.bin", "index.json"])
+def test_a_folder_that_holds_something_is_refused_and_left_as_it_is(photos, tmp_path, theirs):
+    (tmp_path / theirs).write_bytes(b"theirs")
+    with pytest.raises(InputError, match=r"holds 1 files or folders: name another one, output=<folder>, or empty it"):
+        write_shards(photos, str(tmp_path), shard_bytes=60_000)
+    assert [path.name for path in tmp_path.iterdir()] == [theirs]
+    assert (tmp_path / theirs).read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("file", "could not use .*file: File exists"),
+        ("file/below", "could not use .*below: Not a directory"),
+        ("/proc/shards", "could not use /proc/shards: No such file or directory"),
+        ("ftp://host/shards", "could not use ftp://host/shards: Unsupported scheme: ftp"),
+    ],
+)
+def test_an_output_that_cannot_be_is_told(photos, tmp_path, monkeypatch, output, told):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(InputError, match=told):
+        write_shards(photos, output, shard_bytes=60_000)
+
+
+def test_what_cannot_be_written_is_told(photos, tmp_path):
+    (tmp_path / "packed").mkdir(mode=0o555)
+    words = (f"input={photos.path(0).parent}", "output=packed")
+    printed = failed(start(tmp_path, *words, before=WITHOUT_OVERRIDE), tmp_path)
+    assert "Permission denied" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "emptied", "longer"])
+def test_shards_that_are_not_whole_are_named_when_they_are_opened(shards, tmp_path, damage):
+    shutil.copytree(shards, tmp_path / "shards")
+    shard = sorted((tmp_path / "shards").glob("*.bin"))[1]
+    content = shard.read_bytes()
+    if damage == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes({"cut": content[:-1], "emptied": b"", "longer": content + b"0"}[damage])
+    found = "No such file" if damage == "missing" else rf"{shard.stat().st_size} of {len(content)} bytes"
+    with pytest.raises(InputError, match=rf"whole shards in .*, 1 are not, the first is {shard.name}: {found}.*: copy"):
+        PhotoShards(str(tmp_path / "shards"))
+
+
+@pytest.mark.parametrize(
+    "index", ["", "{", "{}", "[]", "null", '{"config": {"data_format": ["bytes", "bytes"]}, "chunks": [{}]}']
+)
+def test_an_index_that_is_damaged_is_told(tmp_path, index):
+    (tmp_path / "index.json").write_text(index)
+    with pytest.raises(InputError, match=r"could not read their index\.json .*: copy them again from where"):
+        PhotoShards(str(tmp_path))
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """As much of an object store as an upload asks for."""
+
+    objects: dict[str, bytes]
+
+    def do_PUT(self) -> None:
+        coded = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "aws-chunked":  # a length in a line of its own, the bytes, a sum
+            length, _, rest = coded.partition(b"\r\n")
+            coded = rest[: int(length, 16)]
+        self.objects[self.path] = coded
+        self.answer(b"")
+
+    def do_GET(self) -> None:  # the list of what is there
+        self.answer(f"<ListBucketResult><KeyCount>{len(self.objects)}</KeyCount></ListBucketResult>".encode())
+
+    def answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_shards_are_uploaded_the_index_last(photos, shards, monkeypatch):
+    Bucket.objects = {}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in {
+            "ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+            "ACCESS_KEY_ID": "x",
+            "SECRET_ACCESS_KEY": "x",
+            "DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        write_shards(photos, "s3://bucket/kadis/", shard_bytes=60_000)
+        with pytest.raises(InputError, match="s3://bucket/kadis holds something: name another one"):
+            write_shards(photos, "s3://bucket/kadis", shard_bytes=60_000)
+        server.shutdown()
+    assert list(Bucket.objects)[-1] == "/bucket/kadis/index.json"
+    uploaded = {key.removeprefix("/bucket/kadis/"): content for key, content in Bucket.objects.items()}
+    assert json.loads(uploaded.pop("index.json"))["chunks"] == json.loads((shards / "index.json").read_text())["chunks"]
+    assert uploaded == {path.name: path.read_bytes() for path in shards.glob("*.bin")}
+
+
+def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(InputError, match=r"found no index\.json there: .*prepare shards"):
         PhotoShards(str(tmp_path))
-    with pytest.raises(InputError, match="Wanted a new folder for shards"):
-        write_shards(photos, str(shards), shard_bytes=1000, num_workers=1)

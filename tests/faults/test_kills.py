@@ -142,7 +142,7 @@ def test_shards_and_lists_killed_twice_each_are_whole_afterwards(tmp_path):
     (work / "photos").mkdir(parents=True)
     for number in range(400):
         shutil.copy(sorted(PHOTOS.glob("*.jpg"))[number % 24], work / f"photos/{number:03d}.jpg")
-    pack = ("prepare", "shards", "input=photos", "output=shards", "num_workers=1", "shard_bytes=2000000")
+    pack = ("prepare", "shards", "input=photos", "output=shards", "shard_bytes=2000000")
     for count in draw.sample(range(1, 8), 2):
         process = start(work, *pack)
         kill_when(process, lambda count=count: len(list(work.glob("shards/*"))) >= count, draw.uniform(0, 0.05))
