@@ -53,8 +53,8 @@ def test_check_tells_every_fault_of_every_database_and_fails(folder):
     assert "written by the demo, an excerpt on purpose" in output[kadid:own]
     assert "rows: wanted 10,125, found 24.\n" in output[kadid:own]
     assert "Nothing is wrong." in output[own:]
-    # csiq: rows, references, types, images; pipal; spaq: rows, unreadable.
-    assert "Wanted csiq, pipal, spaq, kadid10k, csv without a fault, found 7: see above." in output
+    # csiq: rows, references, types, images, splits; pipal; spaq: rows, unreadable.
+    assert "Wanted csiq, pipal, spaq, kadid10k, csv without a fault, found 8: see above." in output
     assert "image/s" in output  # progress has a rate
     assert "Traceback" not in output
     assert sorted(folder.rglob("*")) == before
