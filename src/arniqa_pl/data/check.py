@@ -135,7 +135,7 @@ def _images(what: str, database: Database, images: "pd.Series[str]") -> Finding:
     if missing:
         fault = (
             f"{what}: {len(missing)} of {len(named)} are missing, the first is {missing[0]}{_variants(missing[0])}. "
-            "Extract the archive again."
+            f"{database.remedy}"
         )
     return Finding(what, f"{len(named) - len(missing):,}", f"{len(named):,}", fault)
 

@@ -77,20 +77,87 @@ def test_images_may_lie_anywhere(own_images, tmp_path_factory):
     assert read(file).require_images().table["image"].tolist() == [str(own_images / "a.png"), "../b.png"]
 
 
+def test_cells_are_taken_as_they_are_written(own_images):
+    """pandas would read the first words as empty, ids beside an empty cell as 1e+17, and 000 as 0."""
+    words = ["NA", "None", "nan", "null", "007", "100000000000000001", ""]
+    (own_images / "000").touch()
+    for suffix in (".csv", ".xlsx"):
+        file = own_images / f"scores{suffix}"
+        columns = {"image": "000", "score": [str(n) for n in range(7)], "group": words, "distortion": words}
+        table = pd.DataFrame(columns)
+        table.to_csv(file, index=False) if suffix == ".csv" else table.to_excel(file, index=False)
+        database = read(str(file)).require_images()
+        assert database.table["image"].tolist() == ["000"] * 7
+        assert database.table["distortion"].tolist() == words
+        assert database.table["group"].tolist() == [*map(str.lower, words[:-1]), "000"]
+
+
+def test_one_file_in_two_spellings_is_one(own_images):
+    (own_images / "img").mkdir()
+    absolute = str(own_images / "img" / "x.png")
+    spellings = ["img/x.png", "./img/x.png", " img//x.png ", absolute]
+    table = read(write(own_images, image=spellings, score=[1, 2, 3, 4])).table
+    assert table["image"].tolist() == ["img/x.png"] * 4
+    columns = {"image": ["a.png", "b.png", "c.png", "d.png", "img/x.png"], "score": [1, 2, 3, 4, 5]}
+    table = read(write(own_images, **columns, reference=[*spellings, None])).table
+    assert table["group"].tolist() == ["img/x.png"] * 5
+    table = read(write(own_images, **columns, group=["kitchen", " Kitchen", "kitchen ", "KITCHEN", "garden"])).table
+    assert table["group"].tolist() == ["kitchen"] * 4 + ["garden"]
+
+
+def test_an_absolute_path_through_a_link_is_the_same_image(own_images, tmp_path_factory):
+    link = tmp_path_factory.mktemp("links") / "link"
+    link.symlink_to(own_images)
+    write(own_images, image=["a.png", str(own_images / "a.png"), str(link / "a.png")], score=[1, 2, 3])
+    assert read(str(link / "scores.csv")).table["image"].tolist() == ["a.png"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "image,score,score\na.png,1,2\nb.png,2,1\n",
+            "Wanted one column score with commas between the columns in .*csv, found 2",
+        ),
+        ("image,score,group,group\na.png,1,2,3\nb.png,2,1,4\n", "Wanted one column group .* in .*csv, found 2"),
+        ("image;score\na.png;1\nb.png;2\n", "with commas between the columns in .*csv.* found image;score, so"),
+        ("image;score\na.png;1,5\nb.png;2,5\n", "Wanted a table with commas between the columns in .*csv"),
+        ("image,score\na.png,1,5\nb.png,2,5\n", "Wanted a table with commas between the columns in .*csv"),
+    ],
+)
+def test_a_table_that_can_be_misread_is_refused(own_images, text, message):
+    (own_images / "scores.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read(str(own_images / "scores.csv"))
+
+
+@pytest.mark.parametrize("told", [[1], [5, 1], [1, 2, 3], "abc", 5, ["a", "b"]])
+def test_a_range_is_two_numbers(own_images, told):
+    file = write(own_images, image=["a.png", "b.png"], score=[1, 2])
+    with pytest.raises(InputError, match=r"Wanted the lowest and the highest .* as databases\.csv\.score_range, got"):
+        read(file, score_range=told)
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"image": ["a.png"], "mos": [1]}, "found image, mos, so score is missing"),
-        ({"image": ["a.png", "b.png"], "score": [1, float("nan")]}, "finite number .* in row 2"),
+        (
+            {"image": ["a.png", "b.png"], "score": [1, None]},
+            r"a value in every row of the column score in .*csv.* row 2",
+        ),
+        ({"image": ["a.png", "b.png"], "score": [1, "NA"]}, "finite number .* found 'NA' in row 2"),
         ({"image": ["a.png", "b.png"], "score": [1, "good"]}, "found 'good' in row 2"),
-        ({"image": ["a.png", None], "score": [1, 2]}, r"an image in every row .* none in row 2 \(1 in all\)"),
-        ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [1, "low"]}, r"level of .*csv, found low in row 2"),
-        ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [1.5, 2]}, "found 1.5 in row 1"),
-        ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [None, -1]}, "found -1.0 in row 2"),
+        ({"image": ["a.png", None], "score": [1, 2]}, r"every row of the column image .* in row 2 \(1 in all\)"),
+        ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [1, "low"]}, r"level in .*csv, found 'low' in row 2"),
+        ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [1.5, 2]}, r"found '1\.5' in row 1"),
+        ({"image": ["a.png", "b.png"], "score": [1, 2], "level": [None, -1]}, r"found '-1\.0' in row 2"),
         ({"image": ["a.png", "b.png"], "score": [3, 3]}, "found 3.0 in every row"),
-        ({"image": ["a.png", "d.png"], "score": [1, 2]}, r"all but 1: .*d\.png is the first one missing"),
+        ({"image": ["a.png", "d.png"], "score": [1, 2]}, r"all but 1: .*d\.png is the first one missing\. Correct"),
+        ({"Image": ["a.png"], "Score": [1]}, "in this letter case; found Image, Score, so image, score is missing"),
+        ({"image": ["a.png"], "score": [1], "Group": ["g"]}, "found image, score, Group, so group is missing"),
         ({"image": [], "score": []}, "a row per image"),
-        ({"image": ["a.png", "b.png"], "score": [1, 2], "split": ["train", "dev"]}, "found 'dev'"),
+        ({"image": ["a.png", "b.png"], "score": [1, 2], "split": ["train", "dev"]}, "split in .*csv, found 'dev'"),
     ],
 )
 def test_what_cannot_be_learned_from_is_refused(own_images, columns, message):

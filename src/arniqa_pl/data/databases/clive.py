@@ -31,8 +31,8 @@ def read(root: str) -> Database:
 
     """
     file = RELEASE.find(root, "Data/AllMOS_release.mat")
-    (score,) = read_mat(file, ("AllMOS_release",))
-    (name,) = read_mat(RELEASE.find(root, "Data/AllImages_release.mat"), ("AllImages_release",))
+    (score,) = read_mat(file, ("AllMOS_release",), float)
+    (name,) = read_mat(RELEASE.find(root, "Data/AllImages_release.mat"), ("AllImages_release",), str)
     if len(score) != len(name) or len(score) <= TRAINING_ROWS:
         raise InputError(
             f"Wanted a score for each of more than {TRAINING_ROWS} images in {file.parent}, found {len(score)} scores "

@@ -1,10 +1,10 @@
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from arniqa_pl.data.databases.database import Database, read_side, tabulate
-from arniqa_pl.data.databases.files import read_table
+from arniqa_pl.data.databases.files import read_table, refuse
 from arniqa_pl.errors import InputError
 
 
@@ -20,38 +20,42 @@ def read(path: str, *, score_range: tuple[float, float] | None, higher_is_better
         name: what the scorer says it was fitted to.
 
     Raises:
-        InputError: the table or a column is missing, or an image, score, level or split in it makes no sense.
+        InputError: the table or a column is missing, or an image, score, level or split in it makes no sense, or
+            the range does.
 
     """
     file = Path(path)
     if not file.is_file():
         raise InputError(f"Wanted your table of images and scores at {file}. Found no file {file.resolve()}.")
-    table = read_table(file, ("image", "score"))
-    text = {
-        column: table[column].fillna("").astype(str)
-        for column in ("image", "reference", "group", "distortion")
-        if column in table
-    }
+    table = read_table(file, ("image", "score"), optional=("reference", "group", "distortion", "level", "split"))
     rows = tabulate(
         file.parent,
-        image=text["image"],
+        image=table["image"],
         score=table["score"],
-        group=text.get("group", ""),
-        reference=text.get("reference", ""),
-        distortion=text.get("distortion", ""),
+        group=table.get("group", ""),
+        reference=table.get("reference", ""),
+        distortion=table.get("distortion", ""),
         level=_levels(table["level"], file) if "level" in table else 0,
-        split=read_side(table, "split"),
+        split=read_side(table, "split", file),
     )
-    low, high = score_range or (rows["score"].min(), rows["score"].max())
+    low, high = (rows["score"].min(), rows["score"].max()) if score_range is None else _range(score_range)
     return Database(name, file.parent, rows, (float(low), float(high)), higher_is_better)
 
 
-def _levels(told: "pd.Series[float]", file: Path) -> "pd.Series[int]":
-    levels = pd.to_numeric(told.fillna(0), errors="coerce")
-    wrong = np.flatnonzero(~(levels >= 0) | (levels % 1 != 0))
-    if len(wrong):
-        raise InputError(
-            f"Wanted whole numbers from 1 (weakest) on, or nothing, in the column level of {file}, found "
-            f"{told.iloc[wrong[0]]} in row {wrong[0] + 1}: correct it."
-        )
+def _levels(told: "pd.Series[str]", file: Path) -> "pd.Series[int]":
+    levels = pd.to_numeric(told.replace("", "0"), errors="coerce")
+    refuse(~(levels >= 0) | (levels % 1 != 0), told, "whole numbers from 1 (weakest) on, or nothing, in the rows", file)
     return levels.astype(int)
+
+
+def _range(told: Sequence[float]) -> tuple[float, float]:
+    try:
+        low, high = map(float, told)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high:
+        raise InputError(
+            f"Wanted the lowest and the highest possible score as databases.csv.score_range, got {told}: give two "
+            "numbers, such as [1,5]."
+        )
+    return low, high

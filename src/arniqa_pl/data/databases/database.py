@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from arniqa_pl.data.databases.files import respell
+from arniqa_pl.data.databases.files import refuse, relate, respell
 from arniqa_pl.errors import InputError
 
 
@@ -93,6 +93,11 @@ class Database:
         """Those of the paths that no file is at."""
         return [path for path in self.paths if not path.is_file()]
 
+    @property
+    def remedy(self) -> str:
+        """What to do about missing images."""
+        return "Extract the archive again." if self.release else "Correct their paths, or remove their rows."
+
     def require_images(self) -> "Database":
         """Return the database itself if every image of its table is there.
 
@@ -104,8 +109,7 @@ class Database:
         if missing:
             raise InputError(
                 f"Wanted {len(self.table)} images of {self.name} in {self.root}, found all but {len(missing)}: "
-                f"{missing[0]} is the first one missing. Extract the archive again, or remove their rows from the "
-                "table."
+                f"{missing[0]} is the first one missing. {self.remedy}"
             )
         return self
 
@@ -122,14 +126,14 @@ def tabulate(
     level: "pd.Series[int] | int" = 0,
     split: "pd.Series[str] | str" = "",
 ) -> pd.DataFrame:
-    """Make the table of a database; paths get the letter case of the files.
+    """Make the table of a database; paths are written in one way, in the letter case of the files.
 
     Args:
         root: folder that paths are relative to.
         image: path of each image.
         score: in the database's own scale.
         group: rows of one group never stand on two sides of a split; where "", all of one reference are a group, or of
-            one image if there is no reference, in whatever letter case the table has it.
+            one image if there is no reference. Letter case tells none apart.
         reference: path of the pristine photograph it was made from, or "".
         distortion: name of its type, or "".
         distortion_group: one of the seven groups of `arniqa_pl.distortions` where the type belongs to one, or "".
@@ -137,15 +141,9 @@ def tabulate(
         split: "train", "val" or "test" where the database has a split of its own, "" for rows in none.
 
     Raises:
-        InputError: a row has no image, a score is no finite number, or all are the same.
+        InputError: a score is no finite number, or all are the same.
 
     """
-    nameless = np.flatnonzero(image == "")
-    if len(nameless):
-        raise InputError(
-            f"Wanted an image in every row of the table in {root}, found none in row {nameless[0] + 1} "
-            f"({len(nameless)} in all): correct the table."
-        )
     numbers = pd.to_numeric(score, errors="coerce").to_numpy(np.float64)
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if len(wrong):
@@ -170,9 +168,11 @@ def tabulate(
             "split": split,
         }
     )
+    for column in ("image", "reference"):
+        table[column] = relate(root, table[column])
     # From the table's names alone, not from the files': so a seed draws the same splits on any machine.
-    source = table["reference"].where(table["reference"] != "", table["image"]).str.lower()
-    table["group"] = table["group"].where(table["group"] != "", source)
+    source = table["reference"].where(table["reference"] != "", table["image"])
+    table["group"] = table["group"].where(table["group"] != "", source).str.lower()
     for column in ("image", "reference"):
         table[column] = respell(root, table[column])
     return table
@@ -181,7 +181,7 @@ def tabulate(
 _SIDES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-def read_side(table: pd.DataFrame, column: str) -> "pd.Series[str] | str":
+def read_side(table: pd.DataFrame, column: str, file: Path) -> "pd.Series[str] | str":
     """Return the column that says on which side of a split each row stands, as "train", "val", "test" or "".
 
     Raises:
@@ -190,10 +190,6 @@ def read_side(table: pd.DataFrame, column: str) -> "pd.Series[str] | str":
     """
     if column not in table:
         return ""
-    told = table[column].fillna("").astype(str).str.strip().str.lower()
-    unknown = sorted(set(told) - set(_SIDES) - {""})
-    if unknown:
-        raise InputError(
-            f"Wanted train, val, test or nothing in the column {column}, found {unknown[0]!r}: correct it."
-        )
+    told = table[column].str.lower()
+    refuse(~told.isin([*_SIDES, ""]), table[column], "train, val, test or nothing in the rows", file)
     return told.map(_SIDES).fillna("")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 
 from arniqa_pl.data.databases.database import Database, Release, tabulate
-from arniqa_pl.data.databases.files import read_table
+from arniqa_pl.data.databases.files import read_table, refuse
 
 RELEASE = Release(
     title="FLIVE (PaQ-2-PiQ)",
@@ -23,11 +23,12 @@ def read(root: str) -> Database:
 
     Args:
         root: folder with `labels_image.csv` (name, mos) and `database/<name>`. Its official split comes from two
-            more tables of the authors where both are there: `labels>640.csv` names the test images (name_image),
+            more tables of the authors where they are there: `labels>640.csv` names the test images (name_image),
             `labels<=640_padded.csv` the others (name_image, is_valid). Three images are in neither.
 
     Raises:
-        InputError: the folder or a table is missing, or a score in it makes no sense.
+        InputError: the folder or a table is missing (also one of those two alone), or a score or mark in it makes
+            no sense.
 
     """
     table = read_table(RELEASE.find(root, "labels_image.csv"), ("name", "mos"))
@@ -35,17 +36,22 @@ def read(root: str) -> Database:
         Path(root),
         image="database/" + table["name"],
         score=table["mos"],
-        split=_official_split(Path(root), table["name"]),
+        split=_official_split(root, table["name"]),
     )
     return Database("flive", Path(root), rows, (1.0, 100.0), higher_is_better=True, release=RELEASE)
 
 
-def _official_split(folder: Path, names: "pd.Series[str]") -> "pd.Series[str] | str":
-    small, large = folder / "labels<=640_padded.csv", folder / "labels>640.csv"
-    if not (small.is_file() and large.is_file()):
+_MARKS = {"false": "train", "0": "train", "0.0": "train", "true": "val", "1": "val", "1.0": "val"}
+
+
+def _official_split(root: str, names: "pd.Series[str]") -> "pd.Series[str] | str":
+    tables = ("labels<=640_padded.csv", "labels>640.csv")
+    if not any((Path(root) / name).is_file() for name in tables):
         return ""
+    small, large = (RELEASE.find(root, name) for name in tables)
     learned = read_table(small, ("name_image", "is_valid"))
-    valid = learned["is_valid"].astype(str).str.lower().isin(("true", "1", "1.0"))
-    sides = dict(zip(learned["name_image"], valid.map({True: "val", False: "train"}), strict=True))
+    told = learned["is_valid"].str.lower().map(_MARKS)
+    refuse(told.isna(), learned["is_valid"], "True or False in the rows", small)
+    sides = dict(zip(learned["name_image"], told, strict=True))
     sides |= dict.fromkeys(read_table(large, ("name_image",))["name_image"], "test")
     return names.map(sides).fillna("")

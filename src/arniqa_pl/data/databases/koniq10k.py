@@ -2,7 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from arniqa_pl.data.databases.database import Database, Release, read_side, tabulate
-from arniqa_pl.data.databases.files import read_table
+from arniqa_pl.data.databases.files import read_table, refuse
 from arniqa_pl.errors import InputError
 
 RELEASE = Release(
@@ -36,16 +36,19 @@ def read(root: str, *, score: str, size: str) -> Database:
     """
     if score not in RANGES:
         raise InputError(f"Wanted one of {', '.join(RANGES)} as databases.koniq10k.score, got {score!r}.")
-    table = read_table(RELEASE.find(root, "koniq10k_scores_and_distributions.csv"), ("image_name", score))
+    file = RELEASE.find(root, "koniq10k_scores_and_distributions.csv")
+    table = read_table(file, ("image_name", score), optional=("set",))
     sets = Path(root) / "koniq10k_distributions_sets.csv"
     if "set" not in table and sets.is_file():
-        sides = read_table(sets, ("image_name", "set")).drop_duplicates("image_name").set_index("image_name")["set"]
+        told = read_table(sets, ("image_name", "set"))
+        sides = dict(zip(told["image_name"], read_side(told, "set", sets), strict=True))
         table["set"] = table["image_name"].map(sides)
+        refuse(table["set"].isna(), table["image_name"], f"names that {sets.name} has, too, in the rows", file)
     rows = tabulate(
         Path(root),
-        image=size + "/" + table["image_name"].astype(str),
+        image=size + "/" + table["image_name"],
         score=table[score],
-        split=read_side(table, "set"),
+        split=read_side(table, "set", file),
     )
     release = replace(RELEASE, seen=SEEN.get(score))
     return Database("koniq10k", Path(root), rows, RANGES[score], higher_is_better=True, release=release)

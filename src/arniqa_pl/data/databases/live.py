@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from arniqa_pl.data.databases.database import Database, Release, tabulate
@@ -58,7 +57,7 @@ def read(root: str) -> Database:
         Path(root),
         image=names["folder"] + "/" + names["name"],
         score=table["score"],
-        group=reference.str.lower(),
+        group=reference,
         reference="refimgs/" + reference,
         distortion=kind.map(lambda each: DISTORTIONS[each][0]),
         distortion_group=kind.map(lambda each: DISTORTIONS[each][1]),
@@ -68,8 +67,8 @@ def read(root: str) -> Database:
 
 def _read_release(file: Path, names_file: Path) -> pd.DataFrame:
     """Read the distorted images' rows of the .mat files, in the columns of LIVE.txt."""
-    score, undistorted = read_mat(file, ("dmos_new" if "realigned" in file.name.lower() else "dmos", "orgs"))
-    (reference,) = read_mat(names_file, ("refnames_all",))
+    score, undistorted = read_mat(file, ("dmos_new" if "realigned" in file.name.lower() else "dmos", "orgs"), float)
+    (reference,) = read_mat(names_file, ("refnames_all",), str)
     total = sum(MAT_ROWS.values())
     if not len(score) == len(undistorted) == len(reference) == total:
         raise InputError(
@@ -77,5 +76,5 @@ def _read_release(file: Path, names_file: Path) -> pd.DataFrame:
             f"and {len(reference)} names: restore them from the release."
         )
     paths = [f"{folder}/img{number}.bmp" for folder, count in MAT_ROWS.items() for number in range(1, count + 1)]
-    table = pd.DataFrame({"dis_img_path": paths, "ref_img_path": reference, "score": score.astype(np.float64)})
+    table = pd.DataFrame({"dis_img_path": paths, "ref_img_path": reference, "score": score})
     return table[undistorted == 0].reset_index(drop=True)

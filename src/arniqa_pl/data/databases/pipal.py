@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -42,7 +43,7 @@ def read(root: str) -> Database:
     """
     folder = Path(root)
     labels = folder / respell(folder, ["Train_Label"])[0]
-    files = sorted(labels.glob("*.txt"))
+    files = [file for file in sorted(labels.glob("*")) if re.fullmatch(r"(?i)A\d+\.txt", file.name)]
     if not files:
         RELEASE.find(root, "Train_Label/A0001.txt")  # says what is wanted
     table = pd.concat([read_table(file, ("name", "elo"), header=False) for file in files], ignore_index=True)
@@ -52,7 +53,7 @@ def read(root: str) -> Database:
         folder,
         image=_folder_of_each(folder, table["name"]) + "/" + table["name"],
         score=table["elo"],
-        group=names["reference"].str.upper(),
+        group=names["reference"],
         reference="Train_Ref/" + names["reference"] + ".bmp",
         distortion=distortion,
     )
@@ -62,12 +63,12 @@ def read(root: str) -> Database:
 def _folder_of_each(folder: Path, names: "pd.Series[str]") -> "pd.Series[str]":
     """Find which of the four folders holds each image: the labels do not say."""
     holds: dict[str, str] = {}
-    for images in sorted(folder.glob("[Dd]istortion_[1-4]")):
-        for path in images.iterdir():
-            elsewhere = holds.setdefault(path.name.lower(), images.name)
-            if elsewhere != images.name:
+    for images in respell(folder, [f"Distortion_{number}" for number in range(1, 5)]):
+        for path in (folder / images).glob("*"):  # none where it is no folder
+            elsewhere = holds.setdefault(path.name.lower(), images)
+            if elsewhere != images:
                 raise InputError(
-                    f"Wanted {path.name} in one folder of {folder}, found it in {elsewhere} and {images.name}: "
+                    f"Wanted {path.name} in one folder of {folder}, found it in {elsewhere} and {images}: "
                     "remove the wrong one."
                 )
     return names.map(lambda name: holds.get(name.lower(), "Distortion_1"))

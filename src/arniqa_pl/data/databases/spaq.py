@@ -25,5 +25,5 @@ def read(root: str) -> Database:
 
     """
     table = read_table(RELEASE.find(root, "Annotations/MOS and Image attribute scores.xlsx"), ("Image name", "MOS"))
-    rows = tabulate(Path(root), image="TestImage/" + table["Image name"].astype(str), score=table["MOS"])
+    rows = tabulate(Path(root), image="TestImage/" + table["Image name"], score=table["MOS"])
     return Database("spaq", Path(root), rows, (1.0, 100.0), higher_is_better=True, release=RELEASE, short_side=512)

@@ -25,11 +25,12 @@ def read(root: str) -> Database:
         InputError: the folder or its table is missing, or a score or set in it makes no sense.
 
     """
-    table = read_table(RELEASE.find(root, "uhd-iqa-metadata.csv"), ("image_name", "quality_mos", "set"))
+    file = RELEASE.find(root, "uhd-iqa-metadata.csv")
+    table = read_table(file, ("image_name", "quality_mos", "set"))
     rows = tabulate(
         Path(root),
-        image=table["set"].astype(str) + "/" + table["image_name"].astype(str),
+        image=table["set"] + "/" + table["image_name"],
         score=table["quality_mos"],
-        split=read_side(table, "set"),
+        split=read_side(table, "set", file),
     )
     return Database("uhdiqa", Path(root), rows, (0.0, 1.0), higher_is_better=True, release=RELEASE)
