@@ -62,6 +62,7 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
         @functools.wraps(command)
         def run(cfg: DictConfig) -> Any:
             logging.captureWarnings(True)
+            logging.getLogger("imagecodecs").setLevel(logging.ERROR)  # libpng warns of metadata, and names no file
             keep_freed_memory()
             if getattr(rank_zero_only, "rank", 0):  # Lightning, if imported, starts the command again for each device
                 logging.getLogger().setLevel(logging.WARNING)
@@ -97,8 +98,11 @@ def entry(config_name: str, lists: Collection[str] = ()) -> Callable[[Callable[[
                 raise SystemExit(str(error)) from error
             try:
                 return run()
-            except KeyboardInterrupt:
-                raise SystemExit(128 + signal.SIGINT) from None
+            except (
+                KeyboardInterrupt
+            ):  # by which the process ends, so that a loop of a shell ends, too; it has been told
+                sys.excepthook = lambda *_: None
+                raise
 
         return functools.wraps(command)(command_line)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from arniqa_pl import launch
 from arniqa_pl.data.check import check_database, findings_table
-from arniqa_pl.data.screening import PROBLEMS, report_file, screen_photos, write_screening
+from arniqa_pl.data.screening import PROBLEMS, report_file, require_listable, screen_photos, write_screening
 from arniqa_pl.data.shards import write_shards
 from arniqa_pl.demo import NOTE, write_demo
 from arniqa_pl.errors import InputError
@@ -56,6 +56,7 @@ def check(cfg: DictConfig) -> None:
 @launch.entry("prepare_photos")
 def photos(cfg: DictConfig) -> None:
     """Measure photographs, report on all of them, and list those to learn from."""
+    require_listable(Path(cfg.output), cfg.leave_out)
     found = launch.read_input(cfg.photos)
     table = screen_photos(found, **cfg.screening)
     for problem in PROBLEMS:

@@ -42,8 +42,11 @@ def command(words: list[str]) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of this package, and of what it computes with."""
-    packages = ("arniqa_pl", "torch", "torchvision", "lightning", "kornia", "numpy", "pillow", "scikit-learn")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    computing = ("arniqa_pl", "torch", "torchvision", "lightning", "kornia", "numpy", "scikit-learn")
+    decoding = ("pillow", "imagecodecs")
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in (*computing, *decoding)
+    }
 
 
 def machine() -> dict[str, str]:

@@ -142,12 +142,13 @@ def test_shards_and_lists_killed_twice_each_are_whole_afterwards(tmp_path):
     (work / "photos").mkdir(parents=True)
     for number in range(400):
         shutil.copy(sorted(PHOTOS.glob("*.jpg"))[number % 24], work / f"photos/{number:03d}.jpg")
-    pack = ("prepare", "shards", "input=photos", "output=shards", "shard_bytes=2000000")
-    for count in draw.sample(range(1, 8), 2):
+    (work / "many.txt").write_text("".join(f"photos/{number:03d}.jpg\n" for number in range(400)) * 40)
+    pack = ("prepare", "shards", "input=many.txt", "output=shards", "shard_bytes=2000000")
+    for count in draw.sample(range(2, 9), 2):
         process = start(work, *pack)
-        kill_when(process, lambda count=count: len(list(work.glob("shards/*"))) >= count, draw.uniform(0, 0.05))
+        assert kill_when(process, lambda count=count: len(list(work.glob("shards/*"))) >= count, draw.uniform(0, 0.05))
         assert not (work / "shards/index.json").exists()
-    assert "400 photographs in shards" in run(work, *pack)
+    assert "16000 photographs in shards" in run(work, *pack)
     screen = ("prepare", "photos", "input=photos", "output=photos.txt", "screening.num_workers=1")
     for _ in range(2):
         process = start(work, *screen)

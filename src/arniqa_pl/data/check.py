@@ -118,8 +118,9 @@ def _scores(database: Database) -> Finding:
     wanted = f"{bounds[0]:g} to {bounds[1]:g}"
     kind = "MOS, higher is better" if database.higher_is_better else "DMOS, lower is better"
     fault = ""
-    whole = release is not None and len(database.table) == release.rows  # a part may lack the ends of the scale
-    if low < bounds[0] or high > bounds[1] or (whole and high - low < (seen[1] - seen[0]) / 2):
+    whole = release is not None and release.seen and len(database.table) == release.rows
+    squeezed = whole and high - low < (seen[1] - seen[0]) / 4  # a part may lack the ends of the scale
+    if low < bounds[0] or high > bounds[1] or squeezed:
         fault = (
             f"scores: wanted {wanted}, found {low:g} to {high:g}. They are on another scale: restore the score file, "
             "or, for a table of your own, correct its score_range."
@@ -159,9 +160,9 @@ def _named_twice(database: Database) -> Finding:
 
 
 def _splits(database: Database, excerpt: bool) -> Finding:
-    """Read the splits that the database brings, which proves them, and compare the size of their sides."""
+    """Read the splits that the database brings, which proves them, and compare the size of their largest sides."""
     sizes = database.release.split_sizes if database.release else None
-    wanted = f"published, ≤ {'/'.join(map(str, sizes))} rows" if sizes else ""
+    wanted = f"published, at most {_sides(sizes)}" if sizes else ""
     try:
         splits = find_splits(database, count=10, seed=0, always_draw=False)
     except InputError as error:
@@ -169,11 +170,17 @@ def _splits(database: Database, excerpt: bool) -> Finding:
     if splits.origin == "drawn":
         return Finding("splits", "none: they are drawn", wanted)
     largest = tuple(max(map(len, side)) for side in zip(*((s.train, s.val, s.test) for s in splits), strict=True))
-    found = f"≤ {'/'.join(map(str, largest))} rows"
     fault = ""
     if splits.origin == "published" and sizes not in (None, largest):
-        fault = f"splits: wanted {wanted}, found {found}. The tables in splits/ belong to other scores: restore them."
-    return Finding("splits", f"{len(splits)} {splits.origin}, {found}", wanted, fault, excused=excerpt)
+        fault = (
+            f"splits: wanted sides as large as {_sides(sizes)}, found {_sides(largest)}. The tables in splits/ are "
+            "another database's: restore them."
+        )
+    return Finding("splits", f"{len(splits)} {splits.origin}, at most {_sides(largest)}", wanted, fault, excerpt)
+
+
+def _sides(sizes: tuple[int, ...] | None) -> str:
+    return f"{'/'.join(map(str, sizes or ()))} rows"
 
 
 def _decoded(database: Database) -> list[Finding]:

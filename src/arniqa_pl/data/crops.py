@@ -183,7 +183,8 @@ def _half_region(image: Image.Image, box: tuple[int, int, int, int]) -> NDArray[
     (left, right, columns, x), (top, bottom, rows, y) = (
         _source(*span) for span in ((box[0], box[2], image.width), (box[1], box[3], image.height))
     )
-    pixels = torch.from_numpy(_region(image, (left, top, right, bottom))[None]).permute(0, 3, 1, 2)
+    # The new axis by PyTorch, not by NumPy: with a stride of 0 there, the kernel rearranges all pixels first.
+    pixels = torch.from_numpy(_region(image, (left, top, right, bottom)))[None].permute(0, 3, 1, 2)
     halved = F.interpolate(pixels, size=(rows, columns), mode="bicubic", antialias=True)
     return halved.permute(0, 2, 3, 1).numpy()[0, y : y + box[3] - box[1], x : x + box[2] - box[0]]
 

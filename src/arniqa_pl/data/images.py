@@ -1,4 +1,3 @@
-import logging
 import math
 import os
 import struct
@@ -38,8 +37,6 @@ _PNG_START = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4s", 13, b"IHDR")
 _EIGHT_BIT_RGB = bytes((8, 2, 0, 0, 0))  # the end of a PNG's header: bits, colour type, no interlacing
 _HARMLESS_TEXTS = (b"Comment\0", b"Software\0", b"date:")  # others may tell Pillow how to turn the image
 _PLAIN_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tIME", b"tEXt"})
-
-logging.getLogger("imagecodecs").setLevel(logging.ERROR)  # libpng warns of metadata, without naming the file
 
 
 def read_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.Image:

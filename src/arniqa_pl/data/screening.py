@@ -121,6 +121,19 @@ def report_file(output: Path | str) -> Path:
     return Path(output).with_suffix(".csv")
 
 
+def require_listable(output: Path, leave_out: Sequence[str]) -> None:
+    """Refuse what `write_screening` could not do, before hours of measuring.
+
+    Raises:
+        InputError: leave_out names another problem, or the output is named as the report is.
+
+    """
+    if unknown := set(leave_out) - set(PROBLEMS):
+        raise InputError(f"Wanted leave_out to name some of {', '.join(PROBLEMS)}, got {', '.join(sorted(unknown))}.")
+    if report_file(output) == output:
+        raise InputError(f"Wanted a text file for the list, got {output}: beside it, the report takes the name .csv.")
+
+
 def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave_out: Sequence[str]) -> int:
     """Write which photographs to learn from as a text file, and beside it the report on all of them as a CSV.
 
@@ -134,15 +147,10 @@ def write_screening(table: pd.DataFrame, photos: PhotoFiles, output: Path, leave
         How many photographs are in the list. Those with a line break in their paths cannot be: the log names the first.
 
     Raises:
-        InputError: leave_out names another problem; the output is named as the report is; or photographs are
-            unreadable, and are not to be left out.
+        InputError: photographs are unreadable, and are not to be left out.
 
     """
-    if unknown := set(leave_out) - set(PROBLEMS):
-        raise InputError(f"Wanted leave_out to name some of {', '.join(PROBLEMS)}, got {', '.join(sorted(unknown))}.")
     report = report_file(output)
-    if report == output:
-        raise InputError(f"Wanted a text file for the list, got {output}: beside it, the report takes the name .csv.")
     output.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(report, index=False, quoting=csv.QUOTE_NONNUMERIC)  # a name may hold a carriage return
     unreadable = table["error"] != ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 from PIL import Image
@@ -56,6 +57,8 @@ def write_shards(photos: PhotoFiles, output: str, *, shard_bytes: int) -> None:
 def _upload_shards(photos: PhotoFiles, uri: str, shard_bytes: int) -> None:
     from litdata.streaming.fs_provider import _get_fs_provider
 
+    if not urlsplit(uri).path.strip("/"):
+        raise InputError(f"Wanted a folder within the store, got {uri}: add its name, output={uri}/<folder>.")
     try:
         store = _get_fs_provider(uri)
     except (ValueError, ModuleNotFoundError) as error:
@@ -91,7 +94,7 @@ def _new_folder(output: str) -> Path:
 
 def _require_readable(photos: PhotoFiles) -> None:
     errors = []
-    for path in (photos.path(index) for index in range(len(photos))):
+    for path in tqdm([photos.path(index) for index in range(len(photos))], desc="Opening", unit="photo"):
         try:
             path.open("rb").close()
         except OSError as error:
@@ -117,7 +120,7 @@ def _pack(photos: PhotoFiles, folder: Path, shard_bytes: int) -> Iterator[Path]:
             if shard := writer.add_item(index, (photos.name(index).encode(), _content(photos.path(index)))):
                 yield Path(shard)
         yield from map(Path, writer.done())
-        writer.merge()  # renames the index to its final name
+        writer._merge_no_wait()  # merge would wait for as many writers as WORLD_SIZE says
         yield folder / _INDEX
 
 

@@ -110,7 +110,8 @@ class DegradationModel:
         self.codec = codec
         weights = [math.exp(-(level**2) / (2 * LEVEL_DEVIATION**2)) for level in range(num_levels)]
         # the last bound, 1, is left out, so that rounding can never give a level above num_levels
-        self._level_bounds = list(accumulate(weight / sum(weights) for weight in weights))[:-1]
+        total = sum(weights)
+        self._level_bounds = list(accumulate(weight / total for weight in weights))[:-1]
 
     def draw(self, n: int, generator: Generator | None = None) -> Composition:
         """Draw `n` compositions.

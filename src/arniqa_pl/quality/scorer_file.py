@@ -13,7 +13,7 @@ from torch import Tensor
 from arniqa_pl.errors import InputError, writing
 
 _FORMAT = "arniqa_pl scorer 2"
-_VERSIONS = ("arniqa_pl", "torch", "torchvision", "pillow")
+_VERSIONS = ("arniqa_pl", "torch", "torchvision", "pillow", "imagecodecs")
 _URIS = ("models:/", "runs:/", "mlflow-artifacts:/")
 
 

@@ -32,7 +32,7 @@ SIGNATURE = ModelSignature(
         [ColSpec(DataType.double, "score"), ColSpec(DataType.double, "quality"), ColSpec(DataType.string, "error")]
     ),
 )
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "torch", "torchvision")
+REQUIREMENTS = ("imagecodecs", "mlflow", "numpy", "pandas", "pillow", "safetensors", "torch", "torchvision")
 """What scoring imports; the package itself travels with the model, as code."""
 
 _TOLERANCE = 1e-4  # of the range seen in training

@@ -29,6 +29,6 @@ def read(root: str, *, images: str) -> Database:
         Path(root),
         image=f"{images}/" + table["name"],
         score=table["mos_quality"],
-        group=table["prompt"],
+        group=table["prompt"].str.lower(),
     )
     return Database("agiqa3k", Path(root), rows, (0.0, 5.0), higher_is_better=True, release=RELEASE)

@@ -54,7 +54,7 @@ def read(root: str) -> Database:
         Path(root),
         image="dst_imgs/" + names["type"] + "/" + file_name,
         score=score,
-        group=names["reference"],
+        group=names["reference"].str.lower(),
         reference="src_imgs/" + names["reference"] + ".png",
         distortion=kind.map(lambda each: DISTORTIONS[each][0]),
         distortion_group=kind.map(lambda each: DISTORTIONS[each][1]),

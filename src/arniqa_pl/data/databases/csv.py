@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def read(path: str, *, score_range: tuple[float, float] | None, higher_is_better
         file.parent,
         image=table["image"],
         score=table["score"],
-        group=table.get("group", ""),
+        group=table["group"].str.lower() if "group" in table else "",
         reference=table.get("reference", ""),
         distortion=table.get("distortion", ""),
         level=_levels(table["level"], file) if "level" in table else 0,
@@ -53,7 +54,7 @@ def _range(told: Sequence[float]) -> tuple[float, float]:
         low, high = map(float, told)
     except (TypeError, ValueError):
         low = high = 0.0
-    if not low < high:
+    if not -math.inf < low < high < math.inf:
         raise InputError(
             f"Wanted the lowest and the highest possible score as databases.csv.score_range, got {told}: give two "
             "numbers, such as [1,5]."

@@ -23,7 +23,7 @@ class Release:
         references: pristine photographs, 0 if the images have none.
         types: distortion types, 0 if they have no names.
         levels: levels of each type, 0 if they are not told.
-        split_sizes: (train, val, test) width of ARNIQA's split tables, with their padding; None: there are none.
+        split_sizes: (train, val, test) rows of the largest split in ARNIQA's tables; None: there are none.
 
     """
 
@@ -133,7 +133,7 @@ def tabulate(
         image: path of each image.
         score: in the database's own scale.
         group: rows of one group never stand on two sides of a split; where "", all of one reference are a group, or of
-            one image if there is no reference. Letter case tells none apart.
+            one image if there is no reference, in whatever letter case the table has it.
         reference: path of the pristine photograph it was made from, or "".
         distortion: name of its type, or "".
         distortion_group: one of the seven groups of `arniqa_pl.distortions` where the type belongs to one, or "".
@@ -171,8 +171,8 @@ def tabulate(
     for column in ("image", "reference"):
         table[column] = relate(root, table[column])
     # From the table's names alone, not from the files': so a seed draws the same splits on any machine.
-    source = table["reference"].where(table["reference"] != "", table["image"])
-    table["group"] = table["group"].where(table["group"] != "", source).str.lower()
+    source = table["reference"].where(table["reference"] != "", table["image"]).str.lower()
+    table["group"] = table["group"].where(table["group"] != "", source)
     for column in ("image", "reference"):
         table[column] = respell(root, table[column])
     return table

@@ -150,10 +150,10 @@ def read_mat(file: Path, keys: Sequence[str], kind: type[str] | type[float]) -> 
     Args:
         file: .mat, up to version 7.
         keys: names of the arrays.
-        kind: what each of their elements or cells is.
+        kind: what each of their elements or cells becomes.
 
     Raises:
-        InputError: it is no such file, or an array is missing or of another kind.
+        InputError: it is no such file, or an array is missing or cannot become that.
 
     """
     try:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 
 from arniqa_pl.data.databases.database import Database, Release, tabulate
-from arniqa_pl.data.databases.files import read_table, refuse
+from arniqa_pl.data.databases.files import read_table, refuse, respell
 
 RELEASE = Release(
     title="FLIVE (PaQ-2-PiQ)",
@@ -45,7 +45,7 @@ _MARKS = {"false": "train", "0": "train", "0.0": "train", "true": "val", "1": "v
 
 
 def _official_split(root: str, names: "pd.Series[str]") -> "pd.Series[str] | str":
-    tables = ("labels<=640_padded.csv", "labels>640.csv")
+    tables = respell(Path(root), ("labels<=640_padded.csv", "labels>640.csv"))
     if not any((Path(root) / name).is_file() for name in tables):
         return ""
     small, large = (RELEASE.find(root, name) for name in tables)

@@ -38,17 +38,17 @@ def read(root: str, *, score: str, size: str) -> Database:
         raise InputError(f"Wanted one of {', '.join(RANGES)} as databases.koniq10k.score, got {score!r}.")
     file = RELEASE.find(root, "koniq10k_scores_and_distributions.csv")
     table = read_table(file, ("image_name", score), optional=("set",))
+    split = read_side(table, "set", file)
     sets = Path(root) / "koniq10k_distributions_sets.csv"
     if "set" not in table and sets.is_file():
         told = read_table(sets, ("image_name", "set"))
-        sides = dict(zip(told["image_name"], read_side(told, "set", sets), strict=True))
-        table["set"] = table["image_name"].map(sides)
-        refuse(table["set"].isna(), table["image_name"], f"names that {sets.name} has, too, in the rows", file)
+        split = table["image_name"].map(dict(zip(told["image_name"], read_side(told, "set", sets), strict=True)))
+        refuse(split.isna(), table["image_name"], f"names that {sets.name} has, too, in the rows", file)
     rows = tabulate(
         Path(root),
         image=size + "/" + table["image_name"],
         score=table[score],
-        split=read_side(table, "set", file),
+        split=split,
     )
     release = replace(RELEASE, seen=SEEN.get(score))
     return Database("koniq10k", Path(root), rows, RANGES[score], higher_is_better=True, release=release)

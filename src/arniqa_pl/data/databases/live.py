@@ -57,7 +57,7 @@ def read(root: str) -> Database:
         Path(root),
         image=names["folder"] + "/" + names["name"],
         score=table["score"],
-        group=reference,
+        group=reference.str.lower(),
         reference="refimgs/" + reference,
         distortion=kind.map(lambda each: DISTORTIONS[each][0]),
         distortion_group=kind.map(lambda each: DISTORTIONS[each][1]),

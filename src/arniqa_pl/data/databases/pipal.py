@@ -53,7 +53,7 @@ def read(root: str) -> Database:
         folder,
         image=_folder_of_each(folder, table["name"]) + "/" + table["name"],
         score=table["elo"],
-        group=names["reference"],
+        group=names["reference"].str.upper(),
         reference="Train_Ref/" + names["reference"] + ".bmp",
         distortion=distortion,
     )
