@@ -118,7 +118,7 @@ def _scores(database: Database) -> Finding:
     wanted = f"{bounds[0]:g} to {bounds[1]:g}"
     kind = "MOS, higher is better" if database.higher_is_better else "DMOS, lower is better"
     fault = ""
-    whole = release is not None and release.seen and len(database.table) == release.rows
+    whole = release is not None and release.seen is not None and len(database.table) == release.rows
     squeezed = whole and high - low < (seen[1] - seen[0]) / 4  # a part may lack the ends of the scale
     if low < bounds[0] or high > bounds[1] or squeezed:
         fault = (
@@ -171,7 +171,7 @@ def _splits(database: Database, excerpt: bool) -> Finding:
         return Finding("splits", "none: they are drawn", wanted)
     largest = tuple(max(map(len, side)) for side in zip(*((s.train, s.val, s.test) for s in splits), strict=True))
     fault = ""
-    if splits.origin == "published" and sizes not in (None, largest):
+    if splits.origin == "published" and sizes and sizes != largest:
         fault = (
             f"splits: wanted sides as large as {_sides(sizes)}, found {_sides(largest)}. The tables in splits/ are "
             "another database's: restore them."
@@ -179,8 +179,8 @@ def _splits(database: Database, excerpt: bool) -> Finding:
     return Finding("splits", f"{len(splits)} {splits.origin}, at most {_sides(largest)}", wanted, fault, excerpt)
 
 
-def _sides(sizes: tuple[int, ...] | None) -> str:
-    return f"{'/'.join(map(str, sizes or ()))} rows"
+def _sides(sizes: tuple[int, ...]) -> str:
+    return f"{'/'.join(map(str, sizes))} rows"
 
 
 def _decoded(database: Database) -> list[Finding]:

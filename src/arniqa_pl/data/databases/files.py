@@ -102,10 +102,10 @@ def read_table(
         raise InputError(f"Wanted a table{form} in {file}, could not read it: {told}. Restore the file.") from error
     if len(table) <= header:
         raise InputError(f"Wanted a row per image in {file}, found none.")
-    table = table.apply(lambda cells: cells.str.strip())
-    names = table.iloc[0].fillna("").tolist() if header else [*columns][: table.shape[1]]
+    names = table.iloc[0].str.strip().fillna("").tolist() if header else [*columns][: table.shape[1]]
     places = _places(names, columns, optional, f"{form} in {file}")
     table = table.iloc[int(header) :, list(places.values())].set_axis(list(places), axis=1)
+    table = table.apply(lambda cells: cells.str.strip())
     for column in table:
         damaged = table[column].isna()  # what Excel shows as #N/A or #VALUE!
         refuse(damaged | (table[column] == "") & (column in columns), table[column], "a value in every row", file)
